@@ -1,0 +1,183 @@
+import json
+
+import pytest
+
+from ilbook import claims
+from ilbook.claims import Claim, Verdict
+from ilbook.errors import UserError
+from ilbook.profile import Run
+from ilbook.stats import Estimate
+
+FIELDS = {
+    "id": "a-beats-b",
+    "sentence": "A <always> beats B.",
+    "method": "action-chunking",
+    "policy": "a",
+    "baseline": "b",
+    "metric": "success",
+    "direction": "higher",
+    "minimum": 0.1,
+    "source": "Table 1",
+}
+KEYS = {"id", "method", "notebook", "sentence", "verdict", "effect", "low", "high", "minimum", "n", "seeds", "profile"}
+ESTIMATE = Estimate(0.3, 0.2, 0.4, 100, 1, "given")
+DECLARE = f"run.declare(Claim({', '.join(f'{name}={value!r}' for name, value in FIELDS.items())}))"
+
+
+def write_notebook(path, *cells):
+    cells = [{"cell_type": "code", "metadata": {}, "source": source} for source in cells]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch):
+    """A repository with one notebook that declares one claim."""
+    monkeypatch.setenv("ILBOOK_ROOT", str(tmp_path))
+    monkeypatch.delenv("ILBOOK_OUT", raising=False)
+    (tmp_path / "pyproject.toml").touch()
+    write_notebook(tmp_path / "notebooks" / "1_part" / "01_n.ipynb", DECLARE, "x = 1")
+    return tmp_path
+
+
+def finish(effect=0.3, profile="lecture"):
+    """What a run of the notebook does; returns its folder."""
+    run = Run.start("01_n", profile)
+    run.declare(Claim(**FIELDS))
+    run.judge("a-beats-b", Estimate(effect, effect - 0.1, effect + 0.1, 100, 1, "given"))
+    run.finish()
+    return run.out
+
+
+def row(profile="lecture"):
+    return next(row for row in claims.rows() if row["profile"] == profile)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": "A beats B"}, "is not a slug"),
+        ({"sentence": " "}, "claim a-beats-b: sentence"),
+        ({"metric": None}, "claim a-beats-b: metric"),
+        ({"direction": "hihger"}, "nearest valid name: 'higher'"),
+        ({"baseline": "a"}, "must name another policy"),
+        ({"minimum": float("nan")}, "not a finite number"),
+        ({"minimum": "0.1"}, "not a finite number"),
+        ({"minimum": 0}, "must be > 0"),
+    ],
+)
+def test_a_claim_checks_itself(change, message):
+    with pytest.raises(UserError, match=message):
+        Claim(**{**FIELDS, **change})
+
+
+def test_one_rate_may_have_a_negative_minimum():
+    claim = Claim(**{**FIELDS, "baseline": None, "direction": "lower", "minimum": -0.05})
+    assert claim.minimum == -0.05
+
+
+@pytest.mark.parametrize("word", claims.VERDICTS)
+def test_a_verdict_shows_its_word_and_numbers(word):
+    box = Verdict(Claim(**FIELDS), word, ESTIMATE, "lecture")._repr_markdown_()
+    assert word.capitalize() in box and "+0.300" in box and "n = 100, 1 training seed" in box
+    assert "A &lt;always&gt; beats B." in box and "\n" not in box
+
+
+def test_a_verdict_is_one_of_four():
+    with pytest.raises(UserError, match="nearest valid name: 'supported'"):
+        Verdict(Claim(**FIELDS), "support", ESTIMATE, "lecture")
+
+
+@pytest.mark.parametrize("call", ["Claim", "claims.Claim"])
+def test_declared_reads_without_running(tmp_path, call):
+    source = f"%matplotlib inline\nraise SystemExit  # never run\n{DECLARE.replace('Claim(', call + '(')}"
+    path = write_notebook(tmp_path / "n.ipynb", source)
+    assert claims.declared(path) == [Claim(**FIELDS)]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (DECLARE.replace("minimum=0.1", "minimum=least"), "n.ipynb: minimum in Claim.* is computed"),
+        (DECLARE.replace("minimum=0.1", "minimum=-1"), "n.ipynb: claim a-beats-b: minimum -1"),
+        (DECLARE.replace("minimum=0.1, ", ""), "n.ipynb: .*missing 1 required"),
+        (DECLARE + "\n" + DECLARE, "declared twice"),
+        ("run.declare(Claim(**FIELDS))", r"\*\* in Claim"),
+        ("x = = 1", "n.ipynb, cell 0: not valid Python"),
+    ],
+)
+def test_declared_refuses(tmp_path, source, message):
+    with pytest.raises(UserError, match=message):
+        claims.declared(write_notebook(tmp_path / "n.ipynb", source))
+
+
+def test_nothing_stored(book):
+    assert [row["profile"] for row in claims.rows()] == ["lecture", "full"]
+    for row in claims.rows():
+        assert row.keys() == KEYS | {"stale", "origin"}
+        assert (row["verdict"], row["effect"], row["stale"], row["origin"]) == ("not evaluated", None, False, None)
+        assert (row["notebook"], row["minimum"]) == ("01_n", 0.1)
+
+
+def test_a_local_result_fills_the_gap(book):
+    finish()
+    found = row()
+    assert (found["verdict"], found["origin"], found["stale"]) == ("supported", "local", False)
+    assert (found["effect"], found["n"], found["seeds"]) == (0.3, 100, 1)
+    assert row("full")["origin"] is None
+
+
+def test_a_fresh_published_result_comes_first(book):
+    out = finish(0.3)
+    claims.publish(out, "01_n", "lecture")
+    finish(0.5)
+    assert (row()["origin"], row()["effect"]) == ("published", 0.3)
+
+
+def test_a_change_of_code_makes_it_stale_and_a_fresh_local_result_stands_in(book):
+    claims.publish(finish(0.3), "01_n", "lecture")
+    notebook = book / "notebooks" / "1_part" / "01_n.ipynb"
+    write_notebook(notebook, DECLARE, "x = 1  # a comment changes nothing")
+    assert not row()["stale"]
+    write_notebook(notebook, DECLARE, "x = 2")
+    assert row()["stale"]
+    finish(0.5)
+    assert (row()["origin"], row()["effect"], row()["stale"]) == ("local", 0.5, False)
+    write_notebook(notebook, DECLARE, "x = 3")
+    assert (row()["origin"], row()["effect"], row()["stale"]) == ("published", 0.3, True)
+
+
+def test_a_result_without_the_claim_says_nothing_about_it(book):
+    finish()
+    write_notebook(book / "notebooks" / "1_part" / "01_n.ipynb", DECLARE.replace("a-beats-b", "other"))
+    assert (row()["verdict"], row()["origin"], row()["stale"]) == ("not evaluated", None, False)
+
+
+def test_publish_keeps_result_and_provenance(book, monkeypatch):
+    monkeypatch.setenv("ILBOOK_TOKEN", "abc")
+    path = claims.publish(finish(), "01_n", "lecture")
+    assert path == book / "data" / "results" / "01_n" / "lecture.json"
+    both = json.loads(path.read_text())
+    assert both.keys() == {"result", "provenance"}
+    assert "token" not in both["result"]
+
+
+@pytest.mark.parametrize("asked", [("01_n", "full"), ("02_m", "lecture")])
+def test_publish_refuses_another_run(book, asked):
+    with pytest.raises(UserError, match="is not a result of"):
+        claims.publish(finish(), *asked)
+
+
+def test_publish_refuses_smoke(book):
+    with pytest.raises(UserError, match="cannot be published"):
+        claims.publish(finish(profile="smoke"), "01_n", "smoke")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_damaged_published_file_is_named(book, content):
+    path = claims.published_path("01_n", "lecture")
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"lecture\.json"):
+        claims.rows()
