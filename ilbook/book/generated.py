@@ -1,0 +1,123 @@
+"""The two pages that are written when the book is built: the ledger of claims and the map of methods."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from ilbook import claims, methods
+from ilbook.book import notebook as notebooks
+from ilbook.profile import root
+
+BADGES = {  # word -> colour of its badge; failures are shown as loudly as successes
+    "supported": "success",
+    "contradicted": "danger",
+    "inconclusive": "warning",
+    "not evaluated": "secondary",
+    "planned": "light",
+    "draft": "secondary",
+    "faithful": "info",
+    "reproduced": "success",
+}
+
+
+def badge(word: str) -> str:
+    """A coloured badge that says `word`."""
+    return f"{{bdg-{BADGES[word]}}}`{word}`"
+
+
+def _plain(text: object) -> str:
+    """Text that Markdown takes literally, for a cell of a table."""
+    return re.sub(r"([\\`*_{}\[\]<>$|#])", r"\\\1", " ".join(str(text).split()))
+
+
+def _page(notebook: str) -> str:
+    """A link to the page of a notebook, by its id."""
+    return f"{{doc}}`{_paths()[notebook].parent.name}/{notebook}`"
+
+
+def _title(notebook: str) -> str:
+    first = notebooks.read(_paths()[notebook]).cells[0]
+    return first.source.splitlines()[0].lstrip("# ").strip()
+
+
+def _paths() -> dict[str, Path]:
+    return {path.stem: path for path in notebooks.paths(root())}
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
+
+
+def ledger() -> str:
+    """The page with every declared claim and its verdict, as Markdown."""
+    rows = claims.rows()
+    lines = ["# Ledger of claims", "", LEDGER_INTRODUCTION, ""]
+    if not rows:
+        return "\n".join([*lines, "No notebook declares a claim yet.", ""])
+    for profile in claims.LEDGER_PROFILES:
+        counts = Counter(row["verdict"] for row in rows if row["profile"] == profile)
+        stale = sum(row["stale"] for row in rows if row["profile"] == profile)
+        words = ", ".join(f"{badge(verdict)} {counts[verdict]}" for verdict in claims.VERDICTS)
+        lines.append(f"- Profile `{profile}`: {words}" + (f"; {{bdg-dark}}`stale` {stale}" if stale else ""))
+    for name in dict.fromkeys(row["notebook"] for row in rows):
+        mine = [row for row in rows if row["notebook"] == name]
+        lines += ["", f"## {_title(name)}", "", f"Declared and judged in {_page(name)}.", ""]
+        lines += _table(
+            ("claim", "profile", "verdict", "effect (95 % interval)", "asked for", "sample"),
+            [_line(row) for row in mine],
+        )
+    return "\n".join([*lines, ""])
+
+
+def _line(row: dict) -> tuple[str, ...]:
+    verdict = badge(row["verdict"]) + (" {bdg-dark}`stale`" if row["stale"] else "")
+    if row["effect"] is None:
+        return _sentence(row), row["profile"], verdict, "–", f"{row['minimum']:g}", "–"
+    effect = f"{row['effect']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+    seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
+    return _sentence(row), row["profile"], verdict, effect, f"{row['minimum']:g}", f"n = {row['n']}, {seeds}"
+
+
+def _sentence(row: dict) -> str:
+    return f"{_plain(row['sentence'])} (`{row['id']}`)"
+
+
+def method_map() -> str:
+    """The page with every method of the book and how far it has come, as Markdown."""
+    rows = methods.rows()
+    verdicts: dict[tuple[str, str], list[str]] = {}
+    for claim in claims.rows():
+        verdicts.setdefault((claim["method"], claim["id"]), []).append(claim["verdict"])
+    lines = ["# Map of methods", "", MAP_INTRODUCTION, ""]
+    counts = Counter(row["status"] for row in rows)
+    lines.append(", ".join(f"{badge(status)} {counts[status]}" for status in methods.STATUSES if counts[status]) + ".")
+    for part, caption in methods.PARTS.items():
+        mine = [row for row in rows if row["part"] == part]
+        if mine:
+            lines += ["", f"## {caption}", ""]
+            lines += _table(("method", "year", "status", "page", "claims"), [_method(row, verdicts) for row in mine])
+    return "\n".join([*lines, ""])
+
+
+def _method(row: dict, verdicts: dict[tuple[str, str], list[str]]) -> tuple[str, ...]:
+    title = _plain(row["title"])
+    if row["arxiv"]:
+        title = f"[{title}](https://arxiv.org/abs/{row['arxiv']})"
+    page = _page(row["notebook"]) if row["notebook"] else "–"
+    tested = []
+    for claim in row["claims"]:
+        words = dict.fromkeys(verdicts[row["slug"], claim])
+        decided = [word for word in words if word != "not evaluated"]
+        tested.append(f"`{claim}` " + " ".join(badge(word) for word in decided or words))
+    return title, str(row["year"]), badge(row["status"]), page, ", ".join(tested) or "–"
+
+
+LEDGER_INTRODUCTION = """\
+Every claim of the book, whatever became of it. A claim was written down before its run; the recorded episodes decided.
+What the words mean, and why an interval is compared with the smallest effect that was asked for, stands in
+{doc}`how_to_read`. This page is made from the stored results each time the book is built; nobody edits it."""
+
+MAP_INTRODUCTION = """\
+The published systems that this book is to cover, part by part, and how far each one has come. *Planned*: nothing to
+run yet. *Draft*: the notebook runs. *Faithful*: its mechanism was checked against the paper, and what differs is
+listed. *Reproduced*, *contradicted* and *inconclusive*: what the full profile said about the paper's claim."""

@@ -1,0 +1,262 @@
+"""Every notebook keeps the rules, and every rule notices the notebook that breaks it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ilbook.book import hygiene, notebook
+from ilbook.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = notebook.paths(ROOT)
+CLAIM = (
+    'Claim(id="a-wins", sentence="A wins.", method="action-chunking", policy="a", baseline="b",\n'
+    '      metric="success", direction="higher", minimum=0.1, source="Table 1")'
+)
+TABLES = (
+    "## The idea\n\n| symbol | code | meaning |\n|---|---|---|\n| $o$ | `obs` | what is seen |\n\n"
+    "| part | change |\n|---|---|\n"
+) + "".join(
+    f"| {name} | the same |\n" for name in ("data", "loss", "architecture", "sampler", "controller", "collection")
+)
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS, "no notebook was found: the checks below would pass without checking anything"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_keeps_the_rules(path):
+    assert [str(problem) for problem in hygiene.check([path])] == []
+
+
+def test_notebooks_share_no_code_and_no_name():
+    assert [str(problem) for problem in hygiene.check(NOTEBOOKS) if problem.rule in ("copy", "name")] == []
+
+
+@pytest.fixture
+def clean(book, make_cell):
+    """The cells of a notebook that keeps every rule, and a function that writes it with changes and checks it."""
+    prose = "Words of a page explain what the code does. " * 20
+    head = 'profile: str = "lecture"  # smoke, lecture or full\nseed: int = 0  # fixes every number'
+    cells = {
+        "title": make_cell("markdown", "# A title\n\nOne sentence."),
+        "goals": make_cell("markdown", "## What you will learn\n\n" + prose),
+        "parameters": make_cell("code", head, "parameters"),
+        "set-up": make_cell("code", 'from ilbook.profile import Run\n\nrun = Run.start("01_page", profile, seed)'),
+        "claims": make_cell("markdown", "## Claims\n\n" + prose),
+        "declare": make_cell("code", f"from ilbook.claims import Claim\n\nrun.declare({CLAIM})"),
+        "idea": make_cell("markdown", TABLES),
+    }
+    cells |= {f"step {number}": make_cell("code", f"x{number} = {number}") for number in range(12)}
+    cells |= {f"text {number}": make_cell("markdown", f"### Part {number}\n\n{prose}") for number in range(7)}
+    cells |= {
+        "judge": make_cell("code", 'run.judge("a-wins", table)'),
+        "fails": make_cell("markdown", "## Where it fails, and what we changed from the paper\n\n" + prose),
+        "exercises": make_cell("markdown", "## Exercises\n\n" + prose),
+        "check": make_cell("code", "answer = None\ncheck.number(answer)"),
+        "end": make_cell("markdown", "## Summary and references\n\n" + prose),
+        "finish": make_cell("code", "run.finish()"),
+    }
+
+    def problems(name="01_page", part="2_methods", **changes):
+        """Broken rules after `changes`: the name of a cell -> new source, a changed cell, or None to leave it out."""
+        changed = dict(cells)
+        for key, change in changes.items():
+            key = key.replace("_", "-") if key.replace("_", "-") in cells else key.replace("_", " ")
+            if change is None:
+                del changed[key]
+            else:
+                base = changed.get(key, make_cell("code", ""))
+                changed[key] = change if isinstance(change, dict) else {**base, "source": change}
+        path = book.add(name, *changed.values(), part=part)
+        return hygiene.check([path])
+
+    return problems
+
+
+def test_a_clean_notebook_has_no_problem(clean):
+    assert clean() == []
+
+
+def code(source, *tags, **extra):
+    return {
+        "cell_type": "code", "metadata": {"tags": list(tags)} if tags else {}, "source": source, "outputs": [],
+        "execution_count": None, **extra,
+    }  # fmt: skip
+
+
+def text(source):
+    return {"cell_type": "markdown", "metadata": {}, "source": source}
+
+
+STREAM = {"output_type": "stream", "name": "stdout", "text": "1"}
+FUNCTION = "def fit(model, data):\n    a = 1\n    b = 2\n    c = 3\n    d = 4\n    return a + b + c + d"
+BROKEN = [  # rule, words of the message, change
+    ("name", "not NN_slug", {"name": "01-Page", "set_up": 'run = Run.start("01-Page", profile, seed)'}),
+    ("name", "not N_part", {"part": "methods"}),
+    ("clean", "has outputs", {"step_1": code("1", outputs=[STREAM])}),
+    ("clean", "execution count", {"step_1": code("1", execution_count=3)}),
+    ("clean", "has metadata collapsed", {"step_1": code("1") | {"metadata": {"collapsed": True}}}),
+    ("clean", "attached file", {"text_1": text("Here.") | {"attachments": {"a.png": {}}}}),
+    ("clean", "is empty", {"step_1": " "}),
+    ("tags", "raises-exception", {"step_1": code("1", "raises-exception")}),
+    ("tags", "nearest valid name: 'hide-input'", {"step_1": code("1", "hide-imput")}),
+    ("title", "not a Markdown title", {"title": "Just text"}),
+    ("title", "stands alone", {"title": "# A title\n"}),
+    ("title", "second title", {"text_1": "# Another\n\nText"}),
+    ("parameters", "0 cells are tagged", {"parameters": code('profile = "lecture"')}),
+    ("parameters", "2 cells are tagged", {"step_1": code("n: int = 1  # n", "parameters")}),
+    ("parameters", "not the first code cell", {"goals": code("1")}),
+    (
+        "parameters",
+        "is not `name: type = literal",
+        {"parameters": 'profile: str = "lecture"  # a\nseed: int = 0  # b\nn = 3'},
+    ),
+    (
+        "parameters",
+        "not a literal",
+        {"parameters": 'profile: str = "lecture"  # a\nseed: int = 0  # b\nn: int = f()  # c'},
+    ),
+    ("parameters", "has no comment", {"parameters": 'profile: str = "lecture"  # a\nseed: int = 0'}),
+    ("parameters", "set it back", {"parameters": 'profile: str = "smoke"  # a\nseed: int = 0  # b'}),
+    ("parameters", "set it back", {"parameters": 'profile: str = "lecture"  # a\nseed: int = 7  # b'}),
+    ("set-up", "does not call", {"set_up": 'run = Run.start("02_other", profile, seed)'}),
+    ("sentinel", "not exactly run.finish()", {"finish": "run.finish(); print(1)"}),
+    ("sentinel", "not exactly run.finish()", {"finish": None}),
+    ("sentinel", "before the last cell", {"step_3": "run.finish()"}),
+    ("size", "26 lines", {"step_1": "\n".join(["x = 1"] * 26)}),
+    ("size", "code cells", {f"step_{number}": None for number in range(12)}),
+    ("size", "median", {f"step_{number}": "\n".join(["x = 1"] * 11) for number in range(12)}),
+    (
+        "size",
+        "lines of code",
+        {f"more {number}": code("\n".join(["x = 1"] * 25)) for number in range(14)} | {"finish": None},
+    ),
+    ("sections", "no section on learning goals", {"goals": "## Start\n\n" + "word " * 160}),
+    ("sections", "no section on exercises", {"exercises": "## Tasks\n\n" + "word " * 160}),
+    (
+        "sections",
+        "comes too early",
+        {
+            "text_1": "## Exercises\n",
+            "exercises": "## Tasks\n\n" + "word " * 200,
+            "fails": None,
+            "text_2": "## Where it fails, and what we changed\n\n" + "word " * 160,
+        },
+    ),
+    ("tables", "no table from symbols to code", {"idea": TABLES.replace("symbol", "sign")}),
+    ("tables", "no row sampler, collection", {"idea": TABLES.replace("sampler", "x").replace("collection", "y")}),
+    ("words", "1500 to 3000 are right", {f"text_{number}": "A word." for number in range(7)}),
+    ("words", "1500 to 3000 are right", {"goals": "## What you will learn\n\n" + "word " * 3000}),
+    ("typed-number", "'43 %'", {"text_1": "### Result\n\nThe clone succeeds in 43 % of the episodes."}),
+    ("images", "no alt text", {"text_1": "![](figure.png)"}),
+    ("images", "loaded from the web", {"text_1": "![A robot](https://example.org/a.png)"}),
+    ("images", "no alt text", {"text_1": '<img src="a.png">'}),
+    ("images", "loaded from the web", {"text_1": '<script src="https://example.org/a.js">'}),
+    ("python", "`!pip install x` is not Python", {"step_1": "!pip install x"}),
+    ("python", "`%matplotlib inline` is not Python", {"step_1": "%matplotlib inline"}),
+    ("python", "`%%bash` is not Python", {"step_1": "%%bash\nls"}),
+    ("python", "line 1: invalid syntax", {"step_1": "x = = 1"}),
+    ("python", "hides where names come from", {"step_1": "from numpy import *"}),
+    ("profile", "`profile` is used", {"step_1": 'n = 3 if profile == "full" else 2'}),
+    ("profile", "`run.profile` is used", {"step_1": "print(run.profile)"}),
+    ("path", "'/home/reader/data'", {"step_1": 'open("/home/reader/data")'}),
+    ("path", "'~/data'", {"step_1": 'open("~/data")'}),
+    ("path", "absolute path", {"step_1": r'open("C:\\data")'}),
+    ("outside", "imports urllib.request", {"step_1": "import urllib.request"}),
+    ("outside", "imports subprocess", {"step_1": "from subprocess import run as start"}),
+    ("outside", "imports pickle", {"step_1": "import pickle"}),
+    ("outside", "calls os.system", {"step_1": 'import os\nos.system("ls")'}),
+    ("outside", "calls torch.load", {"step_1": 'torch.load("a.pt")'}),
+    ("outside", "is a web address", {"step_1": 'load("https://example.org")'}),
+    ("imports", "imports dask", {"step_1": "import dask"}),
+    ("exit", "calls exit()", {"step_1": "exit()"}),
+    ("exit", "calls sys.exit()", {"step_1": "import sys\nsys.exit(0)"}),
+    ("exit", "raises SystemExit", {"step_1": "raise SystemExit(0)"}),
+    ("random", "calls np.random.rand", {"step_1": "np.random.rand(3)"}),
+    ("random", "without a seed", {"step_1": "np.random.default_rng()"}),
+    ("random", "torch.manual_seed", {"step_1": "torch.manual_seed(0)"}),
+    ("random", "imports random", {"step_1": "import random"}),
+    ("claims", "never judges it", {"judge": "1"}),
+    ("claims", "no earlier cell declares", {"declare": "1"}),
+    ("claims", "no earlier cell declares", {"declare": f'run.declare({CLAIM})\nrun.judge("a-wins", t)', "judge": None}),
+    ("claims", "is computed", {"declare": f"run.declare({CLAIM.replace('0.1', 'least')})"}),
+    ("exercises", "have no check", {"check": "answer = None"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "words", "change"), BROKEN, ids=[f"{rule}-{n}" for n, (rule, _, _) in enumerate(BROKEN)]
+)
+def test_a_rule_notices_what_breaks_it(clean, rule, words, change):
+    found = [problem for problem in clean(**change) if problem.rule == rule]
+    assert any(words in problem.message for problem in found), found
+
+
+def test_every_rule_has_a_notebook_that_breaks_it():
+    assert {rule for rule, _, _ in BROKEN} | {"format", "copy"} == set(hygiene.RULES)
+
+
+def test_what_is_allowed_stays_allowed(clean):
+    allowed = {
+        "step_1": 'ratio = "m/s"; label = "a / b"; share = 50 % 7',
+        "step_2": "try:\n    import dask\nexcept ImportError:\n    print('install the extra scale')",
+        "step_3": "steps = run.pick(smoke=1, lecture=2, full=3)",
+        "step_4": "rng = np.random.default_rng(seed)",
+        "text_1": "### Elsewhere\n\nThe paper reports 43 % {cite}`chi2023`. An interval of 95 % is not a result. " * 12,
+    }
+    assert clean(**allowed) == []
+
+
+def test_a_foundation_page_needs_no_table_of_changes(clean):
+    assert clean(part="1_foundations", idea=TABLES.split("| part")[0]) == []
+
+
+def test_a_file_without_ids_or_with_another_kernel_is_noticed(clean, book):
+    clean()
+    path = book.root / "notebooks" / "2_methods" / "01_page.ipynb"
+    content = json.loads(path.read_text())
+    content["cells"][1]["id"] = content["cells"][0]["id"]
+    content["metadata"]["kernelspec"]["name"] = "my-env"
+    content["nbformat_minor"] = 4
+    path.write_text(json.dumps(content))
+    assert [problem.rule for problem in hygiene.check([path])] == ["format"] * 3
+
+
+def test_code_that_two_notebooks_share_is_noticed(clean, book):
+    assert clean(step_1=FUNCTION) == []
+    assert (
+        clean(name="02_page", set_up='run = Run.start("02_page", profile, seed)', step_1=f"# other\n{FUNCTION}") == []
+    )
+    (problem,) = hygiene.check(notebook.paths(book.root))
+    assert problem.rule == "copy" and "fit also stands in 01_page.ipynb" in problem.message
+
+
+def test_a_copy_from_the_policies_is_noticed(clean):
+    from ilbook.book import rules_code
+
+    name = sorted(rules_code._package_names())[0]
+    assert [problem.rule for problem in clean(step_1=f"class {name}:\n    pass")] == ["copy"]
+
+
+def test_nothing_to_check_is_an_error():
+    with pytest.raises(UserError, match="no notebook to check"):
+        hygiene.check([])
+
+
+def test_strip_leaves_a_clean_file_and_nothing_else_changes(clean, book):
+    clean(step_1=code("1", outputs=[STREAM], execution_count=3) | {"metadata": {"collapsed": True}})
+    path = book.root / "notebooks" / "2_methods" / "01_page.ipynb"
+    content = json.loads(path.read_text())
+    content["metadata"]["widgets"] = {}
+    content["cells"].insert(3, code("# Parameters\nseed = 3", "injected-parameters") | {"id": "injected"})
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    before = notebook.read(path)
+    assert hygiene.strip(path)
+    after = notebook.read(path)
+    kept = [cell.source for cell in before.cells if "injected-parameters" not in cell.tags]
+    assert [cell.source for cell in after.cells] == kept
+    assert hygiene.check([path]) == []
+    assert not hygiene.strip(path), "a clean file is not written again"

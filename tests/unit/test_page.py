@@ -1,0 +1,129 @@
+"""From an executed notebook to its page: nothing of this machine is left, and no MyST mark shows."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from ilbook.book import myst, page
+
+ROOT = "/somewhere/book"
+JOB = {
+    "id": "01_page",
+    "root": ROOT,
+    "facts": "01_page · smoke profile",
+    "mathjax": "../assets/tex-chtml.js",
+    "moves": [[f"{ROOT}/build/executed/smoke/.part-1-01_page/out", "build/runs/01_page/smoke"]],
+}
+KNOWN = {
+    "one": {"author": "Doe, Jane", "year": "2020"},
+    "two": {"author": "Jane Doe and Max Roe", "year": "2021"},
+    "three": {"author": "Doe, Jane and Roe, Max and Poe, Eva", "year": "2022"},
+}
+
+
+def executed(*cells):
+    return nbformat.v4.new_notebook(cells=list(cells), metadata={"papermill": {"input_path": ROOT}, "widgets": {}})
+
+
+def code(*outputs, source="1", **metadata):
+    return nbformat.v4.new_code_cell(source, outputs=list(outputs), metadata=metadata)
+
+
+def stream(text):
+    return nbformat.v4.new_output("stream", text=text)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (f"saved {ROOT}/build/executed/smoke/.part-1-01_page/out/film.mp4", "saved build/runs/01_page/smoke/film.mp4"),
+        (f"read {ROOT}/data/demos/a.npz", "read data/demos/a.npz"),
+        (f"in {ROOT}", "in ."),
+        (f"{sys.prefix}/lib/x.py:3: UserWarning", "python/lib/x.py:3: UserWarning"),
+        (f"{Path.home()}/x", "~/x"),
+        (f"{tempfile.gettempdir()}/ipykernel_31/12.py:2: UserWarning", "this cell:2: UserWarning"),
+    ],
+)
+def test_outputs_lose_what_belongs_to_this_machine(said, shown):
+    rich = nbformat.v4.new_output("display_data", {"text/html": f"<b>{said}</b>"})
+    book = executed(code(stream(said), rich, papermill={"duration": 1.0}, execution={}, tags=["hide-input"]))
+    page.clean(book, JOB)
+    (cell,) = book.cells
+    assert cell.outputs[0].text == shown and cell.outputs[1].data["text/html"] == f"<b>{shown}</b>"
+    assert cell.metadata == {"tags": ["hide-input"]}
+    assert book.metadata == {}
+
+
+def test_the_text_of_a_picture_reaches_the_book():
+    picture = nbformat.v4.new_output("display_data", {"image/png": "aGk="}, metadata={"image/png": {"alt": "A robot."}})
+    book = executed(code(picture))
+    page.clean(book, JOB)
+    assert book.cells[0].metadata["mystnb"] == {"image": {"alt": "A robot."}}
+    assert 'alt="A robot."' in page.html(book, JOB)
+
+
+def test_the_page_stands_alone_and_keeps_the_tags():
+    book = executed(
+        nbformat.v4.new_markdown_cell("# The <title>\n\nText."),
+        nbformat.v4.new_markdown_cell("## First *part*\n\nSee {cite}`one` and {doc}`notation`."),
+        code(source="hidden_source = 1", tags=["hide-input"]),
+        code(stream("dropped output"), source="removed = 1", tags=["remove-cell"]),
+        code(stream("kept output"), source="gone = 1", tags=["remove-input"]),
+        code(
+            nbformat.v4.new_output(
+                "display_data", {"application/vnd.jupyter.widget-view+json": {}, "text/plain": "twin"}
+            )
+        ),
+    )
+    page.clean(book, JOB)
+    text = page.html(book, JOB)
+    assert "<title>The &lt;title&gt;</title>" in text and "smoke profile" in text
+    assert '<li><a href="#First-part">First part</a></li>' in text
+    assert "<summary>Show the code</summary>" in text
+    assert "kept output" in text and "twin" in text
+    assert not [word for word in ("dropped output", "gone", "removed", "{cite}", "{doc}", "In&nbsp;[") if word in text]
+    assert text.count("<script") == 2 and 'src="../assets/tex-chtml.js"' in text
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("As {cite}`one` says", "As (Doe, 2020) says"),
+        ("As {cite:t}`two` say", "As Doe and Roe, 2021 say"),
+        ("{cite:p}`three,one`", "(Doe et al., 2022; Doe, 2020)"),
+        ("{cite}`none`", "(none)"),
+        ("{term}`initial states <initial state>`", "initial states"),
+        ("{math}`a^2`", "$a^2$"),
+        ("(target)=\n## Heading", "## Heading"),
+        ("```{math}\n:label: e\na = b\n```", "$$\na = b\n$$"),
+        (":::{note}\nOne.\n\nTwo.\n:::", "> **Note**\n>\n> One.\n>\n> Two.\n"),
+        ("```{admonition} Look here\n:class: tip\nText.\n```", "> **Look here**\n>\n> Text.\n"),
+        (":::{dropdown} Hint\nText.\n:::", "<details><summary>Hint</summary>\n\nText.\n\n</details>\n"),
+        ("```python\nx = {'a': 1}\n```", "```python\nx = {'a': 1}\n```"),
+    ],
+)
+def test_myst_becomes_plain_markdown(text, wanted):
+    assert myst.plain(text, KNOWN) == wanted
+
+
+def test_references_are_read_from_a_bibliography(tmp_path):
+    path = tmp_path / "references.bib"
+    path.write_text(
+        "% a comment\n@article{one,\n  author = {Doe, Jane and\n    Roe, Max},\n"
+        "  title = {A {Big} Title},\n  year = {2020},\n}\n\n"
+        '@misc{two,\n  author = "Jane Doe",\n  year = "2021"\n}\n'
+    )
+    known = myst.references(path)
+    assert known["one"] == {"author": "Doe, Jane and Roe, Max", "title": "A Big Title", "year": "2020"}
+    assert known["two"]["year"] == "2021"
+    assert myst.references(tmp_path / "none.bib") == {}
+
+
+def test_every_entry_of_the_books_bibliography_can_be_cited():
+    path = Path(__file__).resolve().parents[2] / "references.bib"
+    known = myst.references(path)
+    assert len(known) == path.read_text().count("\n@") + 1
+    assert [key for key in known if ", " not in myst.plain(f"{{cite}}`{key}`", known)] == []
