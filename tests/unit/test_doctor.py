@@ -1,0 +1,127 @@
+"""What the doctor finds on healthy and on sick machines."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from ilbook import doctor, gl
+from ilbook.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "ilbook.cli", "doctor", *arguments],
+        env={**os.environ, "MUJOCO_GL": "", **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_rows_have_the_published_keys():
+    rows = doctor.checks()
+    assert [row["check"] for row in rows] == ["python", "packages", "gl", "video", "threads", "disk"]
+    for row in rows:
+        assert list(row) == ["check", "ok", "detail", "fix"]
+        assert row["detail"] and row["ok"] is (row["fix"] == "")
+
+
+def test_this_machine_has_the_locked_packages_and_encodes_video():
+    rows = {row["check"]: row for row in doctor.checks()}
+    for name in ("python", "packages", "video"):
+        assert rows[name]["ok"], rows[name]
+
+
+def test_the_exit_status_and_the_json_agree():
+    done = command("--json", ILBOOK_GL="none")
+    rows = {row["check"]: row for row in json.loads(done.stdout)}
+    assert not rows["gl"]["ok"] and rows["gl"]["fix"] == "unset ILBOOK_GL"
+    assert done.returncode == 1
+
+
+def test_a_failing_line_says_what_to_do():
+    done = command(ILBOOK_GL="none")
+    assert "FAIL  gl" in done.stdout and "unset ILBOOK_GL" in done.stdout
+
+
+def test_bad_settings_are_reported_not_raised(monkeypatch):
+    monkeypatch.setenv("ILBOOK_GL", "elg")
+    gl.choose.cache_clear()
+    row = next(row for row in doctor.checks() if row["check"] == "gl")
+    gl.choose.cache_clear()
+    assert not row["ok"] and "'egl'" in row["detail"]
+
+
+@pytest.fixture
+def lock(tmp_path, monkeypatch):
+    """A repository with a lock of one's own."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setenv("ILBOOK_ROOT", str(tmp_path))
+    return tmp_path / "requirements.lock"
+
+
+def test_a_wrong_and_a_missing_package_are_named(lock):
+    lock.write_text("numpy==0.0.1\nno-such-package==1.0\n")
+    detail, fix = doctor._packages()
+    assert "numpy is" in detail and "locked 0.0.1" in detail and "no-such-package is missing" in detail
+    assert "make env" in fix
+
+
+def test_long_lists_are_cut(lock):
+    lock.write_text("".join(f"no-such-package-{number}==1.0\n" for number in range(9)))
+    assert "and 5 more" in doctor._packages()[0]
+
+
+def test_the_local_part_of_a_version_does_not_count(lock, monkeypatch):
+    lock.write_text("Some_Package==2.13.0\n")
+    monkeypatch.setattr(doctor.metadata, "version", lambda name: "2.13.0+cpu")
+    assert doctor._packages() == ("1 packages as in requirements.lock", "")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "numpy>=2\n", "numpy==2.4.6\n-e .\n"])
+def test_a_broken_lock_is_refused(lock, text):
+    lock.write_text(text)
+    with pytest.raises(UserError, match="make lock"):
+        doctor._packages()
+
+
+def test_a_lost_lock(lock):
+    assert doctor._packages()[1] == "get requirements.lock back from the repository"
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/no/such/ffmpeg"])
+def test_an_encoder_that_does_not_encode(monkeypatch, program):
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", program)
+    detail, fix = doctor._video()
+    assert "ffmpeg" in detail and "IMAGEIO_FFMPEG_EXE" in fix
+
+
+@pytest.mark.parametrize("value", ["0", "1000", "two", ""])
+def test_thread_settings_that_hurt(monkeypatch, value):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    detail, fix = doctor._threads()
+    assert f"OMP_NUM_THREADS={value}" in detail and "unset OMP_NUM_THREADS" in fix
+
+
+def test_spinning_threads(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ILBOOK_THREADS"):
+        monkeypatch.setenv(name, "1")
+    assert doctor._threads()[1] == ""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert "OMP_WAIT_POLICY" in doctor._threads()[1]
+
+
+def test_a_full_disk(monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage(10**11, 10**11, 2 * 10**8))
+    detail, fix = doctor._disk()
+    assert detail == "0.20 GB free" and "make clean" in fix

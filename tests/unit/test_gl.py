@@ -1,0 +1,181 @@
+"""The choice of a drawing backend: wishes, probing, memory, and a machine without the libraries."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ilbook import gl
+from ilbook.errors import UserError
+
+VARIABLES = ("MUJOCO_GL", "ILBOOK_GL", "ILBOOK_GL_CHOSEN", "PYOPENGL_PLATFORM")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems have one backend only")
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch, tmp_path):
+    """No wish, no memory, an empty repository, and nothing left behind for the other tests."""
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")  # first set, so that the old state comes back whatever the test leaves
+        monkeypatch.delenv(name)
+    monkeypatch.delitem(sys.modules, "mujoco.rendering.classic.gl_context", raising=False)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setenv("ILBOOK_ROOT", str(tmp_path))
+    gl.choose.cache_clear()
+    yield
+    gl.choose.cache_clear()
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine on which only `works` draws; returns (works, the list of backends that were probed)."""
+    works, probed = {"osmesa"}, []
+
+    def probe(name):
+        probed.append(name)
+        return (True, "a driver") if name in works else (False, "no driver")
+
+    monkeypatch.setattr(gl, "_missing", lambda name: "")
+    monkeypatch.setattr(gl, "_probe", probe)
+    monkeypatch.setattr(gl.sys, "platform", "linux")
+    return works, probed
+
+
+def again():
+    """`choose` as the next process would call it."""
+    gl.choose.cache_clear()
+    return gl.choose()
+
+
+def test_the_first_backend_that_draws_is_taken(machine):
+    assert gl.choose() == gl.Backend("osmesa", "a driver", "")
+    assert machine[1] == ["egl", "osmesa"]
+    assert os.environ["MUJOCO_GL"] == "osmesa"
+    assert gl.report() == "Frames are drawn by OSMESA: a driver."
+
+
+def test_without_any_backend_the_page_says_what_to_do(machine):
+    machine[0].clear()
+    backend = gl.choose()
+    assert backend.name == "none" and machine[1] == ["egl", "osmesa", "glfw"]
+    assert os.environ["MUJOCO_GL"] == "disabled"
+    assert "fallback" in gl.report() and backend.fix in gl.report() and "EGL: no driver" in gl.report()
+
+
+@pytest.mark.parametrize(("variable", "value"), [("ILBOOK_GL", "none"), ("MUJOCO_GL", "off"), ("MUJOCO_GL", "0")])
+def test_opengl_can_be_switched_off(machine, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    backend = gl.choose()
+    assert (backend.name, backend.fix) == ("none", f"unset {variable}")
+    assert machine[1] == []
+
+
+@pytest.mark.parametrize("variable", ["ILBOOK_GL", "MUJOCO_GL"])
+@pytest.mark.parametrize(("wish", "name", "blame"), [("osmesa", "osmesa", False), ("egl", "none", True)])
+def test_a_wish_is_honoured_and_blamed(machine, monkeypatch, variable, wish, name, blame):
+    monkeypatch.setenv(variable, wish)
+    backend = gl.choose()
+    assert (backend.name, backend.fix) == (name, f"unset {variable}" if blame else "")
+    assert machine[1] == [wish]
+
+
+def test_what_a_parent_chose_is_not_a_wish(machine, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "disabled")
+    monkeypatch.setenv("ILBOOK_GL_CHOSEN", "disabled")
+    assert gl.choose().name == "osmesa"
+
+
+def test_a_misspelt_wish_is_refused(monkeypatch):
+    monkeypatch.setenv("ILBOOK_GL", "osmsa")
+    with pytest.raises(UserError, match="nearest valid name: 'osmesa'"):
+        gl.choose()
+
+
+def test_a_success_is_remembered_until_the_machine_changes(machine, monkeypatch, tmp_path):
+    first = gl.choose()
+    assert again() == first and machine[1] == ["egl", "osmesa"]
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/elsewhere")
+    assert again() == first and machine[1] == ["egl", "osmesa"] * 2
+    (tmp_path / "build" / "gl.json").write_text("{")
+    assert again() == first and machine[1] == ["egl", "osmesa"] * 3
+    gl.forget()
+    assert gl.choose() == first and machine[1] == ["egl", "osmesa"] * 4
+
+
+def test_a_remembered_backend_must_be_one_of_ours(machine, tmp_path):
+    gl.choose()
+    path = tmp_path / "build" / "gl.json"
+    kept = json.loads(path.read_text())
+    kept["backend"]["name"] = "glx"
+    path.write_text(json.dumps(kept))
+    assert again().name == "osmesa"
+
+
+def test_a_failure_is_not_remembered(machine):
+    machine[0].clear()
+    assert gl.choose().name == "none"
+    machine[0].add("egl")
+    assert again().name == "egl"
+
+
+def test_a_driver_that_crashes_is_only_a_failed_probe(monkeypatch):
+    monkeypatch.setattr(gl, "PROBE", "import os; os.abort()")
+    assert gl._probe("egl") == (False, "the driver crashed (signal 6)")
+
+
+def test_a_driver_that_hangs_is_only_a_failed_probe(monkeypatch):
+    monkeypatch.setattr(gl, "PROBE", "import time; time.sleep(30)")
+    monkeypatch.setattr(gl, "TIMEOUT_S", 0.2)
+    assert gl._probe("egl") == (False, "no frame within 0.2 s")
+
+
+def child(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run `code` in a new Python, with this test's environment and `environment`."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120)
+
+
+@linux
+def test_a_machine_without_libegl(tmp_path):
+    """The real thing: the linker finds an empty file in place of the library, and mujoco still imports afterwards."""
+    for name in ("libEGL.so.1", "libOSMesa.so.8", "libOSMesa.so.6"):
+        (tmp_path / name).touch()
+    code = "from ilbook import gl; print(gl.report()); import mujoco; print(mujoco.MjModel)"
+    done = child(code, LD_LIBRARY_PATH=str(tmp_path), DISPLAY="", WAYLAND_DISPLAY="")
+    assert done.returncode == 0, done.stderr
+    assert "drawing fallback" in done.stdout and "libEGL.so.1 is not installed" in done.stdout
+
+
+@linux
+@pytest.mark.skipif(not gl._loads("libEGL.so.1"), reason="this machine has no EGL library")
+def test_frames_are_drawn_even_when_mujoco_came_first():
+    xml = "<mujoco><worldbody><light pos='0 0 3'/><geom type='sphere' size='.2'/></worldbody></mujoco>"
+    code = f"""
+import mujoco
+from ilbook import gl
+print(gl.choose().name)
+model = mujoco.MjModel.from_xml_string({xml!r})
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 24, 32) as renderer:
+    renderer.update_scene(data)
+    frame = renderer.render()
+print(frame.shape, frame.std() > 0)
+"""
+    done = child(code)
+    assert done.stdout.split("\n")[:2] == ["egl", "(24, 32, 3) True"], done.stdout + done.stderr
+
+
+def test_the_module_runs_as_a_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "ilbook.gl"],
+        env={**os.environ, "ILBOOK_GL": "none"},
+        cwd=Path(gl.__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stdout.startswith("Frames are drawn by the plain 2-D drawing fallback")
