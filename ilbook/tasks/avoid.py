@@ -1,0 +1,104 @@
+"""Avoid: lead a point through three rows of obstacles; 24 ways are equally good (Avoiding of D3IL, Jia et al. 2024)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ilbook.tasks.base import Task
+
+RADIUS = 0.01  # m, of the end-effector
+ROWS = (-0.10, 0.08, 0.26)  # m, y of the three rows
+CENTRES = (np.array([0.5]), np.array([0.425, 0.575]), np.array([0.35, 0.5, 0.65]))  # m, x of the obstacles of each row
+RADII = (0.03, 0.025, 0.025)  # m, of the obstacles of each row
+OBSTACLES = np.array([[x, y, r] for xs, y, r in zip(CENTRES, ROWS, RADII, strict=True) for x in xs])  # (6, 3)
+START = np.array([0.525, -0.28])  # m
+START_JITTER = 0.003  # m, standard deviation
+GOAL = 0.35  # m, solved beyond this y
+GAPS = tuple(len(xs) + 1 for xs in CENTRES)  # ways past each row: 2, 3, 4
+N_MODES = int(np.prod(GAPS))
+MODE_NAMES = tuple(f"{one}-{two}-{three}" for one in "LR" for two in "LMR" for three in "1234")
+
+
+def mode_name(mode: int) -> str:
+    """Name of a mode: row 1 left or right, row 2 left, middle or right, row 3 gap 1 to 4; "none" for -1."""
+    return MODE_NAMES[mode] if mode >= 0 else "none"
+
+
+def gaps(path: np.ndarray) -> np.ndarray:
+    """The gap, from the left, by which paths (n, T, 2) first pass each row: (n, 3), -1 for a row not reached."""
+    index = np.arange(len(path))
+    passed = np.full((len(path), 3), -1)
+    for row, (y, centres) in enumerate(zip(ROWS, CENTRES, strict=True)):
+        beyond = path[..., 1] > y
+        x = path[index, beyond.argmax(axis=1), 0]
+        passed[:, row] = np.where(beyond.any(axis=1), np.searchsorted(centres, x), -1)
+    return passed
+
+
+def mode_of(passed: np.ndarray) -> np.ndarray:
+    """Modes (n,) from 0 to 23 of the gaps (n, 3) that were passed; -1 where a row is missing."""
+    mode = (passed[:, 0] * GAPS[1] + passed[:, 1]) * GAPS[2] + passed[:, 2]
+    return np.where((passed < 0).any(axis=1), -1, mode)
+
+
+def clearance(points: np.ndarray) -> np.ndarray:
+    """Free distance (...,) between the end-effector at points (..., 2) and the nearest obstacle; negative inside."""
+    offset = points[..., None, :] - OBSTACLES[:, :2]
+    return (np.sqrt((offset**2).sum(axis=-1)) - OBSTACLES[:, 2]).min(axis=-1) - RADIUS
+
+
+class Avoid(Task):
+    """Reach y > 0.35 without touching an obstacle; touching one ends the episode as a failure.
+
+    The original always starts at one point. Here the start is moved by about 3 mm, drawn from the start's seed: a
+    deterministic policy would otherwise run the same episode a hundred times, and a hundred copies of one outcome are
+    no measurement. The jitter is a tenth of the first obstacle's radius, too little to suggest a way around it.
+    """
+
+    name = "avoid"
+    gym_id = "ilbook/Avoid-v0"
+    control_hz = 25.0
+    substeps = 40
+    max_steps = 200
+    max_speed = 0.4
+    state_names = ("x", "y", "command x", "command y")
+    obs_names = ("command x", "command y", "x", "y")
+    action_low = np.array([0.18, -0.32])
+    action_high = np.array([0.82, 0.38])
+
+    def start(self, rng: np.random.Generator) -> np.ndarray:
+        """At rest near the start of the original, within three standard deviations."""
+        jitter = np.clip(rng.standard_normal(2), -3, 3) * START_JITTER
+        return np.tile(START + jitter, 2)
+
+    @staticmethod
+    def observe(state: np.ndarray) -> np.ndarray:
+        """Commanded, then actual position: (..., 4) -> (..., 4), metres."""
+        return np.concatenate([state[..., 2:4], state[..., :2]], axis=-1)
+
+    def reset(self, states: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
+        if copies is None:
+            self._passed = np.full((self.n_copies, 3), -1)
+        self._passed[slice(None) if copies is None else copies] = -1
+        return super().reset(states, copies)
+
+    def info(self) -> dict[str, np.ndarray]:
+        """`mode`: the way through that each finished episode took, 0 to 23 (see `MODE_NAMES`), -1 if it did not finish."""
+        return {"mode": np.where(self.success, mode_of(self._passed), -1)}
+
+    def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:
+        """Touch, goal and gaps from every physics step; the score is the largest share of the way along y so far."""
+        x, y = trace[..., 0], trace[..., 1]  # (n, K)
+        touched = np.zeros(len(index), dtype=bool)
+        for centre_x, centre_y, radius in OBSTACLES:
+            near = (x - centre_x) ** 2 + (y - centre_y) ** 2 < (radius + RADIUS) ** 2
+            touched |= near.any(axis=1)
+        top = y.max(axis=1)
+        self.failure[index] |= touched
+        self.success[index] |= (top > GOAL) & ~touched
+        progress = np.clip((top - START[1]) / (GOAL - START[1]), 0.0, 1.0)
+        self.score[index] = np.maximum(self.score[index], progress)
+        new = ((top[:, None] > ROWS) & (self._passed[index] < 0)).any(axis=1)
+        if new.any():
+            passed, now = self._passed[index[new]], gaps(trace[new])
+            self._passed[index[new]] = np.where(passed < 0, now, passed)

@@ -1,0 +1,155 @@
+"""PushT: push a T-shaped block onto its target pose with a round pusher (Florence et al. 2021, Chi et al. 2023).
+
+Sizes are those of the original, 1 pixel = 1 mm; the y axis points up, so human data are mirrored on import.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ilbook.tasks.base import Task
+
+WORLD = 0.512  # m, side of the square workspace
+PUSHER_RADIUS = 0.015  # m
+# The T as two rectangles in the frame of its centre of mass: (x_min, x_max, y_min, y_max), metres.
+RECTANGLES = np.array([[-0.060, 0.060, 0.01071, 0.04071], [-0.015, 0.015, -0.07929, 0.01071]])
+AREA = float(np.sum((RECTANGLES[:, 1] - RECTANGLES[:, 0]) * (RECTANGLES[:, 3] - RECTANGLES[:, 2])))
+# The eight corners, once around the outline, anticlockwise from the lower end of the stem.
+OUTLINE = np.array([
+    [-0.015, -0.07929], [0.015, -0.07929], [0.015, 0.01071], [0.060, 0.01071],
+    [0.060, 0.04071], [-0.060, 0.04071], [-0.060, 0.01071], [-0.015, 0.01071],
+])  # fmt: skip
+TARGET = np.array([0.2272, 0.2272, -np.pi / 4])  # x, y, angle of the block when the task is solved
+SUCCESS = 0.90  # of the target's area covered
+
+
+def to_world(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Points (P, 2) of the block's frame at poses (..., 3) = x, y, angle -> (..., P, 2)."""
+    cos, sin = np.cos(pose[..., 2, None]), np.sin(pose[..., 2, None])
+    x = cos * points[:, 0] - sin * points[:, 1] + pose[..., 0, None]
+    y = sin * points[:, 0] + cos * points[:, 1] + pose[..., 1, None]
+    return np.stack([x, y], axis=-1)
+
+
+def to_block(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """World points (..., P, 2) in the frame of the block at poses (..., 3)."""
+    cos, sin = np.cos(pose[..., 2, None]), np.sin(pose[..., 2, None])
+    dx, dy = points[..., 0] - pose[..., 0, None], points[..., 1] - pose[..., 1, None]
+    return np.stack([cos * dx + sin * dy, cos * dy - sin * dx], axis=-1)
+
+
+def _corners(rectangles: np.ndarray) -> np.ndarray:
+    """Corners of each rectangle, anticlockwise: (R, 4) -> (R * 4, 2)."""
+    x0, x1, y0, y1 = rectangles.T
+    return np.stack([np.stack([x0, x1, x1, x0], 1), np.stack([y0, y0, y1, y1], 1)], axis=-1).reshape(-1, 2)
+
+
+def _edges(corners: np.ndarray) -> np.ndarray:
+    """From each corner (8, 2) to the next one of its rectangle."""
+    return np.roll(corners.reshape(2, 4, 2), -1, axis=1).reshape(8, 2) - corners
+
+
+CORNERS = _corners(RECTANGLES)  # (8, 2)
+EDGES = _edges(CORNERS)
+# The target is a hair larger than the block: edges that lie on each other would count twice or not at all.
+TARGET_RECTANGLES = RECTANGLES + 1e-12 * np.array([-1, 1, -1, 1])
+TARGET_CORNERS = _corners(TARGET_RECTANGLES)
+TARGET_EDGES = _edges(TARGET_CORNERS)
+
+
+def _turned(points: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
+    """Points (P, 2) turned by angles (n,) -> x and y (2, n, P)."""
+    x, y = points.T
+    cos, sin = cos[:, None], sin[:, None]
+    return np.stack([cos * x - sin * y, sin * x + cos * y])
+
+
+def _share_inside(start: np.ndarray, delta: np.ndarray, rectangles: np.ndarray) -> np.ndarray:
+    """Share (n, 8) of each edge start + t delta (2, n, 8), 0 <= t <= 1, that lies in the rectangles: clips lines
+    against slabs (Liang and Barsky 1984).
+    """
+    inverse = 1.0 / np.where(delta == 0.0, 1e-30, delta)[:, None]  # an edge along an axis never crosses that slab
+    low, high = rectangles[:, [0, 2]].T, rectangles[:, [1, 3]].T  # (2, R)
+    near = (low[..., None, None] - start[:, None]) * inverse  # (2, R, n, 8)
+    far = (high[..., None, None] - start[:, None]) * inverse
+    enter = np.minimum(near, far).max(axis=0)
+    leave = np.maximum(near, far).min(axis=0)
+    return np.maximum(np.minimum(leave, 1.0) - np.maximum(enter, 0.0), 0.0).sum(axis=0)
+
+
+def overlap(pose: np.ndarray, target: np.ndarray = TARGET) -> np.ndarray:
+    """Share (n,) of the target's area that blocks at poses (n, 3) cover: exact, by Green's theorem.
+
+    The border of an intersection is the part of either outline inside the other, so the area is half the sum of cross
+    products over those parts, in the frame of the target.
+    """
+    pose = np.atleast_2d(pose)
+    cos, sin = np.cos(pose[:, 2] - target[..., 2]), np.sin(pose[:, 2] - target[..., 2])
+    block = _turned(CORNERS, cos, sin) + to_block(pose[:, None, :2], target)[:, 0].T[..., None]  # (2, n, 8)
+    block_edges = _turned(EDGES, cos, sin)
+    ours = block[0] * block_edges[1] - block[1] * block_edges[0]
+    theirs = TARGET_CORNERS[:, 0] * TARGET_EDGES[:, 1] - TARGET_CORNERS[:, 1] * TARGET_EDGES[:, 0]
+    # A share does not depend on the frame, so the target's edges are clipped in the frame of the block.
+    goal = _turned(TARGET_CORNERS, cos, -sin) + to_block(target[..., None, :2], pose)[:, 0].T[..., None]
+    twice = (_share_inside(block, block_edges, TARGET_RECTANGLES) * ours).sum(axis=1)
+    twice += (_share_inside(goal, _turned(TARGET_EDGES, cos, -sin), RECTANGLES) * theirs).sum(axis=1)
+    return twice / (2.0 * AREA)
+
+
+class PushT(Task):
+    """Push the T onto the green target; solved when at least 90 % of the target is covered."""
+
+    name = "pusht"
+    gym_id = "ilbook/PushT-v0"
+    control_hz = 10.0
+    substeps = 20
+    max_steps = 300
+    max_speed = 0.25
+    state_names = ("pusher x", "pusher y", "block x", "block y", "block angle", "command x", "command y")
+    obs_names = ("pusher x", "pusher y", *(f"corner {i} {axis}" for i in range(8) for axis in "xy"))
+    action_low = np.zeros(2)
+    action_high = np.full(2, WORLD)
+
+    def start(self, rng: np.random.Generator) -> np.ndarray:
+        """The whole block on the table and not yet on the target, the pusher beside it."""
+        while True:
+            block = np.array([*rng.uniform(0.11, 0.40, 2), rng.uniform(-np.pi, np.pi)])
+            pusher = rng.uniform(0.05, WORLD - 0.05, 2)
+            apart = distance_to_block(pusher[None], block[None])[0] > 2 * PUSHER_RADIUS
+            if apart and overlap(block)[0] < 0.5:
+                return np.concatenate([pusher, block, pusher])
+
+    @staticmethod
+    def observe(state: np.ndarray) -> np.ndarray:
+        """The pusher and the eight corners of the block: (..., 7) -> (..., 18), metres."""
+        corners = to_world(OUTLINE, state[..., 2:5])
+        return np.concatenate([state[..., :2], corners.reshape(*state.shape[:-1], 16)], axis=-1)
+
+    def reset(self, states: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
+        if copies is None:
+            self._scored, self._covered = np.zeros((self.n_copies, 3)), np.zeros(self.n_copies)
+        self._scored[slice(None) if copies is None else copies] = np.nan
+        return super().reset(states, copies)
+
+    @property
+    def reward(self) -> np.ndarray:
+        """The overlap now, as a share of what success asks for."""
+        return np.minimum(self._covered / SUCCESS, 1.0)
+
+    def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:
+        """The score is the largest overlap so far; only blocks that moved are measured again."""
+        pose = trace[:, -1, 2:5]
+        moved = (pose != self._scored[index]).any(axis=1)
+        if moved.any():
+            index, pose = index[moved], pose[moved]
+            self._scored[index] = pose
+            self._covered[index] = covered = overlap(pose)
+            self.score[index] = np.maximum(self.score[index], covered)
+            self.success[index] = self.score[index] >= SUCCESS
+
+
+def distance_to_block(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
+    """Distance (n,) from points (n, 2) to the block at poses (n, 3); 0 inside."""
+    local = to_block(points[:, None], pose)  # (n, 1, 2)
+    outside = np.maximum(RECTANGLES[:, [0, 2]] - local, local - RECTANGLES[:, [1, 3]]).clip(0.0)  # (n, R, 2)
+    return np.sqrt((outside**2).sum(axis=-1)).min(axis=-1)

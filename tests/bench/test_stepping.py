@@ -1,0 +1,131 @@
+"""How fast the tasks step and draw, side by side with what they could be compared to, on the same machine and threads.
+
+The rivals take turns step by step, and each step counts with its fastest repetition: what another program on the
+machine costs falls on both, and mostly drops out.
+"""
+
+import time
+
+import gymnasium
+import mujoco
+import numpy as np
+import pytest
+from mujoco import rollout
+
+from ilbook import tasks
+from ilbook.tasks.base import Task, default_threads
+
+pytestmark = pytest.mark.bench
+
+COPIES = 64
+ATTEMPTS = 3  # a machine that is busy for a while does not decide
+
+
+@pytest.fixture(params=tasks.names())
+def task_type(request) -> type[Task]:
+    return tasks.get(request.param)
+
+
+def best_of(measure, at_least: float, what: str) -> float:
+    """The largest ratio of a few measurements; stops as soon as the bar is passed."""
+    ratios = []
+    for _ in range(ATTEMPTS):
+        ratios.append(measure())
+        print(f"{what}: {ratios[-1]:.2f} (at least {at_least})", flush=True)
+        if ratios[-1] >= at_least:
+            break
+    return max(ratios)
+
+
+def seconds(function, *arguments) -> float:
+    start = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start
+
+
+def lively_actions(task: Task, n_steps: int) -> np.ndarray:
+    """Actions (T, N, A) after which every copy is still running: at the block of PushT, around the start of Avoid."""
+    noise = np.random.default_rng(0).standard_normal((n_steps, *task.command.shape))
+    return task.state[:, 2:4] + 0.05 * noise
+
+
+class Bare:
+    """The same physics with nothing around it."""
+
+    def __init__(self, task: Task, threads: int):
+        self.models, self.data = [task.model] * COPIES, [mujoco.MjData(task.model) for _ in range(threads)]
+        self.pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
+        self.end = np.empty((COPIES, task.substeps, task.n_state))
+        self.sensors = np.empty((COPIES, task.substeps, task.model.nsensordata))
+
+    def step(self, physics: np.ndarray, control: np.ndarray) -> None:
+        self.pool.rollout(
+            self.models,
+            self.data,
+            physics,
+            control,
+            skip_checks=True,
+            nstep=control.shape[1],
+            state=self.end,
+            sensordata=self.sensors,
+        )
+
+
+@pytest.mark.parametrize("threads", sorted({1, default_threads()}))
+def test_the_batch_steps_like_a_bare_rollout(task_type, threads, n_steps=30, repetitions=8):
+    task = task_type(COPIES, threads)
+    bare = Bare(task, threads)
+    starts, actions = task.starts(range(COPIES)), lively_actions(task, n_steps)
+
+    def measure() -> float:
+        took = np.empty((2, repetitions, n_steps))
+        for repetition in range(repetitions):
+            task.reset(starts)
+            for k, action in enumerate(actions):
+                physics, command = task.physics.copy(), task.command.copy()
+                took[0, repetition, k] = seconds(task.step, action)
+                control = np.linspace(command, task.command, task.substeps + 1, axis=1)[:, 1:].copy()
+                took[1, repetition, k] = seconds(bare.step, physics, control)
+                np.testing.assert_allclose(bare.end[:, -1], task.physics, atol=1e-9)  # the same work
+            assert not task.done.any()
+        ours, theirs = took.min(axis=1).sum(axis=1)
+        print(f"{task.name}, {threads} threads: {1e3 * ours / n_steps:.2f} ms, bare {1e3 * theirs / n_steps:.2f} ms")
+        return theirs / ours
+
+    assert best_of(measure, 0.8, f"{task.name}, {threads} threads, share of a bare rollout") >= 0.8
+
+
+def test_the_batch_beats_processes(task_type, n_steps=10, repetitions=4):
+    batch = gymnasium.make_vec(task_type.gym_id, num_envs=COPIES)
+    processes = gymnasium.make_vec(task_type.gym_id, num_envs=COPIES, vectorization_mode="async")  # one thread each
+    try:
+        batch.reset(seed=0)
+        actions = lively_actions(batch.task, n_steps).astype(np.float32)
+
+        def measure() -> float:
+            took = np.empty((2, repetitions, n_steps))
+            for repetition in range(repetitions):
+                for env in (batch, processes):
+                    env.reset(seed=0)
+                for k, action in enumerate(actions):
+                    for which, env in enumerate((batch, processes)):
+                        took[which, repetition, k] = seconds(env.step, action)
+            ours, theirs = took.min(axis=1).sum(axis=1)
+            name = batch.task.name
+            print(f"{name}: {1e3 * ours / n_steps:.2f} ms, AsyncVectorEnv {1e3 * theirs / n_steps:.2f} ms")
+            return theirs / ours
+
+        assert best_of(measure, 3.0, f"{batch.task.name}, times as fast as AsyncVectorEnv") >= 3.0
+    finally:
+        processes.close()
+
+
+def test_pictures_are_drawn_quickly(task_type):
+    task = task_type(1)
+    states = task.starts(range(100))
+    task.render(states[:1])  # opens the context
+
+    def measure() -> float:
+        return len(states) / min(seconds(task.render, states) for _ in range(4))
+
+    assert best_of(measure, 300, f"{task.name}, pictures a second at 96 x 96") >= 300
