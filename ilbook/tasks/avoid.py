@@ -83,7 +83,7 @@ class Avoid(Task):
         return super().reset(states, copies)
 
     def info(self) -> dict[str, np.ndarray]:
-        """`mode`: the way through that each finished episode took, 0 to 23 (see `MODE_NAMES`), -1 if it did not finish."""
+        """`mode`: the way that each successful episode took, 0 to 23 (see `MODE_NAMES`); -1 without success."""
         return {"mode": np.where(self.success, mode_of(self._passed), -1)}
 
     def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:

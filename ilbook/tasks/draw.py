@@ -38,6 +38,16 @@ def moving_geoms(model: mujoco.MjModel) -> np.ndarray:
     return model.body_weldid[model.geom_bodyid] != 0
 
 
+def checked(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
+    """Joint positions (n, nq) as numbers that can be drawn."""
+    qpos = np.asarray(qpos, dtype=np.float64)
+    if qpos.ndim != 2 or qpos.shape[1] != model.nq:
+        raise UserError(f"pictures need joint positions of shape (n, {model.nq}), not {qpos.shape}")
+    if not (finite := np.isfinite(qpos).all(axis=1)).all():
+        raise UserError(f"the joint positions in row {int(np.argmin(finite))} are not finite and cannot be drawn")
+    return qpos
+
+
 class Drawing:
     """Draws the states of one model at one size; heights decide what covers what, light comes from the camera."""
 
@@ -54,6 +64,7 @@ class Drawing:
 
     def frames(self, qpos: np.ndarray, moving: bool = True) -> np.ndarray:
         """Pictures (n, size, size, 3) uint8 of joint positions (n, nq); `moving=False` leaves out what can move."""
+        qpos = checked(self.model, qpos)
         out = np.empty((len(qpos), self.size, self.size, 3), np.uint8)
         for row, positions in zip(out, qpos, strict=True):
             self._data.qpos[:] = positions
@@ -82,7 +93,6 @@ class Drawing:
     def _outline(self, geom: int) -> tuple[float, np.ndarray]:
         """Height of the top and points (P, 2) whose convex hull is the outline from above, metres of the world."""
         points, radius = self._shapes[geom]
-        # Transposed, so that the points are rows; far faster than geom_xmat[geom] for a handful of points.
         placed = points @ self._data.geom_xmat[geom].reshape(3, 3).T + self._data.geom_xpos[geom]
         flat = placed[:, :2]
         if radius:
@@ -92,8 +102,7 @@ class Drawing:
     def _pixels(self, points: np.ndarray) -> list[tuple[float, float]]:
         left, right, _, top = self.window
         scale = self.size * self._scale / (right - left)
-        # Pillow names the centre of a pixel by whole numbers.
-        return _hull([((x - left) * scale - 0.5, (top - y) * scale - 0.5) for x, y in points.tolist()])
+        return _hull([((x - left) * scale, (top - y) * scale) for x, y in points.tolist()])
 
 
 def _shape(model: mujoco.MjModel, geom: int) -> tuple[np.ndarray, float]:
@@ -122,7 +131,7 @@ def _colour(model: mujoco.MjModel, geom: int) -> tuple[int, ...]:
     light = model.vis.headlight
     slope = ROUND.get(int(model.geom_type[geom]), 1.0)
     rgb = model.geom_rgba[geom, :3] * np.minimum(1.0, light.ambient + light.diffuse * slope)
-    return tuple(int(round(255 * part)) for part in (*rgb, model.geom_rgba[geom, 3]))
+    return tuple(round(255 * float(part)) for part in (*rgb, model.geom_rgba[geom, 3]))
 
 
 def _hull(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -109,6 +109,7 @@ class PushT(Task):
     obs_names = ("pusher x", "pusher y", *(f"corner {i} {axis}" for i in range(8) for axis in "xy"))
     action_low = np.zeros(2)
     action_high = np.full(2, WORLD)
+    success_overlap = SUCCESS
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """The whole block on the table and not yet on the target, the pusher beside it."""
@@ -134,7 +135,7 @@ class PushT(Task):
     @property
     def reward(self) -> np.ndarray:
         """The overlap now, as a share of what success asks for."""
-        return np.minimum(self._covered / SUCCESS, 1.0)
+        return np.minimum(self._covered / self.success_overlap, 1.0)
 
     def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:
         """The score is the largest overlap so far; only blocks that moved are measured again."""
@@ -145,7 +146,7 @@ class PushT(Task):
             self._scored[index] = pose
             self._covered[index] = covered = overlap(pose)
             self.score[index] = np.maximum(self.score[index], covered)
-            self.success[index] = self.score[index] >= SUCCESS
+            self.success[index] = self.score[index] >= self.success_overlap
 
 
 def distance_to_block(points: np.ndarray, pose: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ilbook import gl
 from ilbook.errors import UserError
-from ilbook.tasks.draw import CAMERA, Drawing, moving_geoms, window
+from ilbook.tasks.draw import CAMERA, Drawing, checked, moving_geoms, window
 
 if TYPE_CHECKING:
     from ilbook.tasks.base import Task
@@ -48,6 +48,7 @@ class Renderer:
 
     def frames(self, qpos: np.ndarray, moving: bool = True) -> np.ndarray:
         """Pictures (n, size, size, 3) uint8 of joint positions (n, nq); `moving=False` leaves out what can move."""
+        qpos = checked(self.model, qpos)
         return _in_gl_thread(lambda: self._frames(qpos, moving))
 
     def _open(self) -> None:
@@ -94,7 +95,7 @@ def _renderer(task_type: type[Task], size: int) -> Pictures:
     return Drawing(model, size) if _orphaned or gl.choose().name == "none" else Renderer(model, size)
 
 
-# -- the one thread that owns every OpenGL context, because a context belongs to the thread that made it -----------------
+# -- one thread owns every OpenGL context, because a context belongs to the thread that made it ------------------------
 _jobs: queue.SimpleQueue | None = None
 _starting = threading.Lock()
 _orphaned = False  # whether this is a forked child of a process with contexts: it has the memory, but not the thread

@@ -137,3 +137,57 @@ def test_verdict(low, high, word):
 def test_an_estimate_is_an_interval(numbers):
     with pytest.raises(UserError, match="estimate"):
         Estimate(*numbers, 10, 1, "given")
+
+
+def modes_table(modes, seeds=1):
+    """Rows of one policy from modes (N,), the same for every training seed; -1 is a failure."""
+    modes = np.asarray(modes)
+    rows = [("a", seed, start, int(mode >= 0), mode) for seed in range(seeds) for start, mode in enumerate(modes)]
+    return pd.DataFrame(rows, columns=["policy", "train_seed", "start", "success", "mode"])
+
+
+@given(st.lists(st.integers(0, 40), min_size=2, max_size=24).filter(lambda counts: sum(counts) > 1))
+def test_mode_entropy_is_scipys_entropy_with_millers_correction(counts):
+    estimate = stats.mode_entropy(modes_table(np.repeat(range(len(counts)), counts)), "a", len(counts), n_boot=100)
+    plain = scipy_stats.entropy(counts, base=len(counts))
+    correction = (np.count_nonzero(counts) - 1) / (2 * sum(counts)) / np.log(len(counts))
+    assert estimate.effect == pytest.approx(min(plain + correction, 1.0))
+    assert 0 <= estimate.low <= estimate.effect <= estimate.high <= 1
+    assert (estimate.n, estimate.seeds) == (sum(counts), 1)
+
+
+def test_mode_entropy_counts_successes_only():
+    few = stats.mode_entropy(modes_table([0, 1, 2, 3] * 10), "a", 24)
+    with_failures = stats.mode_entropy(modes_table([0, 1, 2, 3] * 10 + [-1] * 60), "a", 24)
+    assert with_failures.effect == few.effect and with_failures.n == 40
+
+
+def test_mode_entropy_of_one_way_and_of_no_success():
+    assert stats.mode_entropy(modes_table([5] * 50), "a", 24).effect == 0
+    nothing = stats.mode_entropy(modes_table([-1] * 50), "a", 24)
+    assert (nothing.effect, nothing.low, nothing.high, nothing.n) == (0, 0, 1, 0)
+
+
+def test_mode_entropy_is_taken_within_each_training():
+    one_way_each = pd.concat([modes_table([0] * 20), modes_table([1] * 20).assign(train_seed=1)])
+    assert stats.mode_entropy(one_way_each, "a", 2).effect == 0
+    assert stats.mode_entropy(one_way_each, "a", 2).seeds == 2
+
+
+@pytest.mark.parametrize("probabilities", [np.full(24, 1 / 24), [0.5, 0.3, 0.1, 0.1], [0.5, 0.5]])
+def test_interval_of_the_mode_entropy_covers_the_truth(probabilities):
+    rng = np.random.default_rng(3)
+    truth = scipy_stats.entropy(probabilities, base=24)
+    covered = []
+    for _ in range(80):
+        table = modes_table(rng.choice(len(probabilities), size=100, p=probabilities))
+        estimate = stats.mode_entropy(table, "a", 24, n_boot=400, rng=rng)
+        covered.append(estimate.low - 1e-9 <= truth <= estimate.high + 1e-9)
+    assert np.mean(covered) >= 0.86
+
+
+def test_mode_entropy_refuses_a_mode_that_does_not_exist():
+    with pytest.raises(UserError, match="from 0 to 3"):
+        stats.mode_entropy(modes_table([0, 4]), "a", 4)
+    with pytest.raises(UserError, match="polic"):
+        stats.mode_entropy(modes_table([0, 1]), "b", 4)

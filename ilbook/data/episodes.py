@@ -1,0 +1,108 @@
+"""`Episodes`: demonstrations as flat arrays with the ends of the episodes, and the windows that policies learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ilbook.errors import UserError
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """All steps of all episodes, one after the other: arrays (T, ...) of equal length and `episode_ends` (E,).
+
+    Episode e covers the steps from `episode_ends[e - 1]` (0 for the first) up to `episode_ends[e]`, excluded.
+    """
+
+    arrays: dict[str, np.ndarray]
+    episode_ends: np.ndarray
+    meta: dict = field(default_factory=dict)  # where the data come from
+
+    def __post_init__(self):
+        ends = self.episode_ends
+        if ends.ndim != 1 or len(ends) == 0 or not np.issubdtype(ends.dtype, np.integer):
+            raise UserError(f"episode_ends must be a list of whole numbers, not {ends.dtype} of shape {ends.shape}")
+        starts = np.concatenate([[0], ends[:-1]])
+        if (bad := np.flatnonzero(ends <= starts)).size:
+            raise UserError(
+                f"episode_ends[{bad[0]}] is {ends[bad[0]]}, not after {starts[bad[0]]}: the ends must grow and no episode be empty"
+            )
+        if "action" not in self.arrays:
+            raise UserError(f"episodes need an array 'action'; there are {', '.join(sorted(self.arrays)) or 'none'}")
+        for name, array in self.arrays.items():
+            if array.ndim == 0 or len(array) != ends[-1]:
+                raise UserError(f"array '{name}' has {np.shape(array)[:1] or 'no'} steps, but the last episode ends at {ends[-1]}")
+            if np.issubdtype(array.dtype, np.floating) and not (finite := np.isfinite(array)).all():
+                where = tuple(int(i) for i in np.argwhere(~finite)[0])
+                raise UserError(f"array '{name}' holds {array[where]} at index {where}; demonstrations must be finite")
+
+    def __len__(self) -> int:
+        return len(self.episode_ends)
+
+    @property
+    def n_steps(self) -> int:
+        return int(self.episode_ends[-1])
+
+    @property
+    def starts(self) -> np.ndarray:
+        """First step of each episode (E,)."""
+        return np.concatenate([[0], self.episode_ends[:-1]])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.episode_ends - self.starts
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.arrays:
+            from ilbook.errors import unknown
+
+            raise unknown("array", name, self.arrays)
+        return self.arrays[name]
+
+    def episode(self, index: int) -> dict[str, np.ndarray]:
+        """The arrays of one episode (views)."""
+        start, end = self.starts[index], self.episode_ends[index]
+        return {name: array[start:end] for name, array in self.arrays.items()}
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return (self.episode(i) for i in range(len(self)))
+
+    def select(self, indices) -> Episodes:
+        """A copy with only these episodes, in this order."""
+        parts = [self.episode(i) for i in indices]
+        if not parts:
+            raise UserError("select got no episodes; name at least one")
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in self.arrays}
+        return Episodes(arrays, np.cumsum([len(part["action"]) for part in parts]), self.meta)
+
+    def with_array(self, name: str, array: np.ndarray) -> Episodes:
+        """The same episodes with one array added or replaced."""
+        return Episodes({**self.arrays, name: array}, self.episode_ends, self.meta)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What a policy sees and predicts at one step: the last `n_obs` observations, the next `horizon` actions.
+
+    At the edges of an episode the first observation and the last action are repeated (Chi et al. 2023); `valid` tells
+    the actions that were really demonstrated.
+    """
+
+    n_obs: int = 1
+    horizon: int = 1
+
+    def __post_init__(self):
+        if self.n_obs < 1 or self.horizon < 1:
+            raise UserError(f"a window needs n_obs >= 1 and horizon >= 1, not {self.n_obs} and {self.horizon}")
+
+    def indices(self, episodes: Episodes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For every step: rows of its observations (T, n_obs), of its actions (T, horizon), valid (T, horizon)."""
+        now = np.arange(episodes.n_steps)[:, None]
+        first = np.repeat(episodes.starts, episodes.lengths)[:, None]
+        last = np.repeat(episodes.episode_ends - 1, episodes.lengths)[:, None]
+        past = np.maximum(now + np.arange(1 - self.n_obs, 1), first)
+        future = now + np.arange(self.horizon)
+        return past, np.minimum(future, last), future <= last
