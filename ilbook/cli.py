@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = data.add_subparsers(title="commands", required=True, metavar="COMMAND")
     make = command("make", _data_make, "Make the demonstrations of a task again.", actions)
     make.add_argument("task", help="a task such as pusht")
-    make.add_argument("--out", type=Path, help="folder to write to (default: where the book expects them)")
+    make.add_argument("--out", type=Path, help=".npz file to write (default: where the book expects it)")
     make.add_argument("--seed", type=_whole, help="seed of the starts and of the expert's noise")
     make.add_argument("--n", type=_whole, help="number of demonstrations")
     command("check", _data_check, "Check every shipped demonstration file against the manifest.", actions)
@@ -231,8 +231,12 @@ def _methods(arguments: argparse.Namespace) -> Answer:
 def _tasks(arguments: argparse.Namespace) -> Answer:
     from ilbook import tasks
 
-    names = list(tasks.names())
-    return Answer(names, "\n".join(names))
+    rows = tasks.describe()
+    lines = [("task", "Gymnasium id", "obs", "action", "Hz", "steps", "what it is")]
+    for row in rows:
+        sizes = (row[key] for key in ("obs", "action", "hz", "max_steps"))
+        lines.append((row["name"], row["gym_id"], *(f"{size:g}" for size in sizes), row["summary"]))
+    return Answer(rows, _columns(lines))
 
 
 def _doctor(arguments: argparse.Namespace) -> Answer:

@@ -21,7 +21,9 @@ class RecedingHorizon:
         horizon = policy.windows.horizon
         self.n_exec = horizon if n_exec is None else n_exec
         if not 1 <= self.n_exec <= horizon:
-            raise UserError(f"n_exec is {n_exec}; this policy predicts {horizon} actions, so 1 to {horizon} can be executed")
+            raise UserError(
+                f"n_exec is {n_exec}; this policy predicts {horizon} actions, so 1 to {horizon} can be executed"
+            )
         self.policy, self.seed = policy, seed
         self.reset()
 

@@ -45,7 +45,8 @@ def fit(
     The normalisers are fitted first. `progress(step, loss)` is called about a hundred times.
     """
     if settings.steps < 1 or settings.batch < 1:
-        raise UserError(f"training needs at least one step and one window a batch, not {settings.steps} and {settings.batch}")
+        given = f"{settings.steps} and {settings.batch}"
+        raise UserError(f"training needs at least one step and one window a batch, not {given}")
     for name, size in (("obs", policy.obs_size), ("action", policy.action_size)):
         if episodes[name].shape[1:] != (size,):
             raise UserError(f"the policy takes {name} of size {size}; the episodes have {episodes[name].shape[1:]}")

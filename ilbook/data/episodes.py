@@ -28,13 +28,15 @@ class Episodes:
         starts = np.concatenate([[0], ends[:-1]])
         if (bad := np.flatnonzero(ends <= starts)).size:
             raise UserError(
-                f"episode_ends[{bad[0]}] is {ends[bad[0]]}, not after {starts[bad[0]]}: the ends must grow and no episode be empty"
+                f"episode_ends[{bad[0]}] is {ends[bad[0]]}, not after {starts[bad[0]]}: "
+                "the ends must grow and no episode be empty"
             )
         if "action" not in self.arrays:
             raise UserError(f"episodes need an array 'action'; there are {', '.join(sorted(self.arrays)) or 'none'}")
         for name, array in self.arrays.items():
             if array.ndim == 0 or len(array) != ends[-1]:
-                raise UserError(f"array '{name}' has {np.shape(array)[:1] or 'no'} steps, but the last episode ends at {ends[-1]}")
+                steps = len(array) if array.ndim else "no"
+                raise UserError(f"array '{name}' has {steps} steps, but the last episode ends at {ends[-1]}")
             if np.issubdtype(array.dtype, np.floating) and not (finite := np.isfinite(array)).all():
                 where = tuple(int(i) for i in np.argwhere(~finite)[0])
                 raise UserError(f"array '{name}' holds {array[where]} at index {where}; demonstrations must be finite")

@@ -40,7 +40,7 @@ def read(path: Path, columns: dict[str, int] | None = None) -> Episodes:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, KeyError) as error:
-        raise UserError(f"{path.name}: not a readable .npz of plain arrays ({error}); the file may be cut short") from None
+        raise UserError(f"{path.name}: not a readable .npz of plain arrays ({error}); it may be cut short") from None
     try:
         ends, meta = arrays.pop("episode_ends"), json.loads(str(arrays.pop("meta")))
     except KeyError as missing:

@@ -31,7 +31,7 @@ def make(task: str, out: str | Path | None = None, seed: int | None = None, n: i
     relative = f"demos/{task}/{task}.npz"
     file = root() / "data" / relative if out is None else Path(out)
     if out is not None and file.suffix != ".npz":
-        raise UserError(f"{file.name}: demonstrations are written as .npz; name the file so")
+        raise UserError(f"{file.name}: demonstrations are written as .npz; name it {file.stem}.npz")
     files.save(file, episodes)
     if out is None:
         manifest.record(

@@ -27,7 +27,7 @@ def entries() -> dict[str, dict]:
     try:
         listed = json.loads(path().read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise UserError(f"data/manifest.json is not JSON (line {error.lineno}); restore it from the repository") from None
+        raise UserError(f"data/manifest.json is not JSON (line {error.lineno}); restore the committed one") from None
     for name, entry in listed.items():
         if absent := [key for key in KEYS if key not in entry]:
             raise UserError(f"data/manifest.json: entry '{name}' lacks {', '.join(absent)}; make the data set again")
@@ -66,7 +66,7 @@ def _read(name: str, file: Path) -> Episodes:
 
 
 def load(name: str) -> Episodes:
-    """A shipped data set with its observations: arrays state (T, S), action (T, A) and obs (T, O), float32, SI units."""
+    """A shipped data set with its observations: arrays state (T, S), action (T, A), obs (T, O), float32, SI units."""
     from ilbook import tasks
 
     if name not in entries():

@@ -1,7 +1,7 @@
-"""A scripted PushT demonstrator: take the largest part of what is missing, walk round to the contact that mends it, push.
+"""A scripted PushT demonstrator: find the largest part of the error, walk round to the contact that mends it, push.
 
-Under viscous friction a push along the inward normal of a face moves and turns the block along one known twist (Lynch and
-Mason 1996 treat the general case). Ten contacts are enough; simple rules make the demonstrator easy to imitate.
+Under viscous friction a push along the inward normal of a face moves and turns the block along one known twist (Lynch
+and Mason 1996 treat the general case). Ten contacts are enough; simple rules make the demonstrator easy to imitate.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ STEADY = Style(pause=0.0, slip=0.0, knock=0.0)
 class PushTExpert:
     """Demonstrates PushT in N copies; `act` maps states (N, 7) to target positions of the pusher (N, 2).
 
-    Every choice of copy i comes from `seeds[i]`. Before a target is executed, `slip` moves it by an error in proportion to
-    the distance moved (Harris and Wolpert 1998) and by rare knocks; recording the clean target makes the data hold
+    Every choice of copy i comes from `seeds[i]`. Before a target is executed, `slip` moves it by an error in proportion
+    to the distance moved (Harris and Wolpert 1998) and by rare knocks; recording the clean target makes the data hold
     recoveries, as in DART (Laskey et al. 2017).
     """
 

@@ -51,7 +51,7 @@ class Policy(nn.Module, ABC):
     def loss(
         self, obs: torch.Tensor, action: torch.Tensor, valid: torch.Tensor, generator: torch.Generator | None = None
     ) -> torch.Tensor:
-        """Mean loss (scalar) of a batch: obs (B, n_obs, O), action (B, H, A), valid (B, H); padded actions do not count."""
+        """Mean loss (scalar) of obs (B, n_obs, O), action (B, H, A), valid (B, H); padded actions do not count."""
 
     @abstractmethod
     def act(self, obs: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:

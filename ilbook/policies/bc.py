@@ -1,4 +1,4 @@
-"""Behaviour cloning with a multilayer perceptron: supervised regression from observations to actions (Pomerleau 1989)."""
+"""Behaviour cloning with a multilayer perceptron: regression from observations to actions (Pomerleau 1989)."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ class Task(ABC):
         return self.success | self.failure | (self.length >= self.max_steps)
 
     def reset(self, states: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
-        """Put copies (all of them, or the given indices) at rest in `states` (n, S); returns all observations (N, O)."""
+        """Put copies (all of them, or the given indices) at rest in `states` (n, S); returns observations (N, O)."""
         states = np.asarray(states, dtype=np.float64)
         every = copies is None
         index = np.arange(self.n_copies) if every else np.asarray(copies)

@@ -27,13 +27,17 @@ def policies() -> list[type[Policy]]:
     return list(found.values())
 
 
-@pytest.fixture(params=policies(), ids=lambda policy_type: policy_type.__name__)
+@pytest.fixture(
+    params=[(policy, relative) for policy in policies() for relative in (None, (0, 1))],
+    ids=lambda param: f"{param[0].__name__}-{'relative' if param[1] else 'absolute'}",
+)
 def make(request):
-    """Makes an untrained policy of each type, the same one for the same seed."""
+    """Makes an untrained policy of each type, the same one for the same seed, with absolute or relative actions."""
+    policy_type, relative_to = request.param
 
     def made(seed: int = 0, windows: Windows = WINDOWS) -> Policy:
         torch.manual_seed(seed)
-        return request.param(OBS, ACTION, windows)
+        return policy_type(OBS, ACTION, windows, relative_to=relative_to)
 
     return made
 
@@ -150,6 +154,8 @@ def test_shapes_and_a_batch_of_one(make, episodes, windows):
 
 def test_actions_are_in_the_units_of_the_data(make, episodes):
     """Moving and stretching the demonstrated actions moves and stretches what is learnt: no number is left behind."""
+    if make().relative_to is not None:
+        pytest.skip("relative actions are tied to the position in the observation, which does not move here")
     chunks = []
     for scale, shift in ((1.0, 0.0), (10.0, 3.0)):
         policy = make()
@@ -173,11 +179,14 @@ def test_padded_actions_do_not_count(make, episodes):
 def test_normalisers_go_there_and_back(make, episodes):
     policy = make()
     policy.fit_normalisers(episodes)
-    for normaliser, name in ((policy.obs_normaliser, "obs"), (policy.action_normaliser, "action")):
-        values = torch.tensor(episodes[name])
-        scaled = normaliser(values)
-        torch.testing.assert_close(scaled.amin(dim=0), torch.full(values.shape[1:], -1.0), atol=1e-5, rtol=0)
-        torch.testing.assert_close(scaled.amax(dim=0), torch.full(values.shape[1:], 1.0), atol=1e-5, rtol=0)
-        torch.testing.assert_close(normaliser.inverse(scaled), values, atol=1e-6, rtol=0)
+    past, future, _ = policy.windows.indices(episodes)
+    obs, action = torch.tensor(episodes["obs"][past]), torch.tensor(episodes["action"][future])
+    now = torch.tensor(episodes["obs"])
+    targets = policy.to_targets(obs, action)
+    for scaled in (policy.obs_normaliser(now), targets):
+        torch.testing.assert_close(scaled.amin(dim=0), torch.full(scaled.shape[1:], -1.0), atol=1e-5, rtol=0)
+        torch.testing.assert_close(scaled.amax(dim=0), torch.full(scaled.shape[1:], 1.0), atol=1e-5, rtol=0)
+    torch.testing.assert_close(policy.obs_normaliser.inverse(policy.obs_normaliser(now)), now, atol=1e-6, rtol=0)
+    torch.testing.assert_close(policy.to_actions(obs, targets), action, atol=1e-6, rtol=0)
     kept = [name for name in policy.state_dict() if "normaliser" in name]
     assert len(kept) == 4  # one file restores the policy and its units
