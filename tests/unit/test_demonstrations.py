@@ -125,7 +125,7 @@ def test_wrong_contents_are_refused_with_file_array_and_index(tmp_path, change, 
 
 def test_pickled_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "bad.npz", state=np.array([{}], dtype=object))
-    with pytest.raises(UserError, match="not a readable .npz of plain arrays"):
+    with pytest.raises(UserError, match=r"not a readable .npz of plain arrays"):
         files.read(tmp_path / "bad.npz")
 
 
@@ -134,7 +134,7 @@ def test_making_demonstrations_checks_its_arguments(tmp_path):
         make.make("pushti")
     with pytest.raises(UserError, match="cannot make 0 demonstrations"):
         make.make("avoid", out=tmp_path / "a.npz", n=0)
-    with pytest.raises(UserError, match="name it a.npz"):
+    with pytest.raises(UserError, match=r"name it a.npz"):
         make.make("avoid", out=tmp_path / "a.zip", n=2)
     assert not list(tmp_path.iterdir())
     path = make.make("avoid", out=tmp_path / "a.npz", n=2, seed=3)
@@ -157,5 +157,5 @@ def test_a_changed_file_is_noticed(tmp_path, monkeypatch):
     assert manifest.check() == list(listed)
     with (tmp_path / "data" / listed["avoid"]["file"]).open("ab") as file:
         file.write(b"x")
-    with pytest.raises(UserError, match="avoid.npz is not the file that the manifest lists"):
+    with pytest.raises(UserError, match=r"avoid.npz is not the file that the manifest lists"):
         manifest.check()
