@@ -9,6 +9,7 @@ import numpy as np
 
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
+from ilbook.experts.record import record
 from ilbook.tasks.avoid import CENTRES, GAPS, N_MODES, RADII, ROWS, START, Avoid, clearance
 
 STEP = 1.0 / Avoid.control_hz  # s
@@ -152,11 +153,6 @@ def _attempt(modes: np.ndarray, seeds: list[tuple[int, ...]], style: Style | Non
     task = Avoid(len(modes))
     task.reset(np.stack([task.start(np.random.default_rng([*seed, 1])) for seed in seeds]))
     expert = AvoidExpert(modes, seeds, style)
-    states, actions = [], []
-    while not task.done.all():
-        states.append(task.state)
-        actions.append(expert.act(task.state))
-        task.step(expert.slip(actions[-1]))
-    states, actions = (np.stack(steps, axis=1).astype(np.float32) for steps in (states, actions))  # (N, T, ...)
+    states, actions = record(task, expert)
     good = task.info()["mode"] == modes
     return [(states[i, :t], actions[i, :t]) if good[i] else None for i, t in enumerate(task.length)]

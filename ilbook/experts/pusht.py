@@ -13,6 +13,7 @@ import numpy as np
 
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
+from ilbook.experts.record import record
 from ilbook.tasks.pusht import OUTLINE, PUSHER_RADIUS, TARGET, WORLD, PushT, distance_to_block, to_block, to_world
 
 STEP = 1.0 / PushT.control_hz  # s
@@ -229,10 +230,5 @@ def _attempt(seeds: list[tuple[int, int]], style: Style) -> list:
     task = _Precise(len(seeds))
     task.reset(np.stack([task.start(np.random.default_rng([*seed, 1])) for seed in seeds]))
     expert = PushTExpert(len(seeds), style, seeds)
-    states, actions = [], []
-    while not task.done.all():
-        states.append(task.state)
-        actions.append(expert.act(task.state))
-        task.step(expert.slip(actions[-1]))
-    states, actions = (np.stack(steps, axis=1).astype(np.float32) for steps in (states, actions))  # (N, T, ...)
+    states, actions = record(task, expert)
     return [(states[i, :t], actions[i, :t]) if task.success[i] else None for i, t in enumerate(task.length)]
