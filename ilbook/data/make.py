@@ -26,12 +26,11 @@ def make(task: str, out: str | Path | None = None, seed: int | None = None, n: i
     n, seed = shipped_n if n is None else n, shipped_seed if seed is None else seed
     if n < 1 or seed < 0:
         raise UserError(f"cannot make {n} demonstrations with seed {seed}; both must be positive (a seed may be 0)")
-    expert = import_module(f"ilbook.experts.{task}")
-    episodes = expert.demonstrate(n, seed)
     relative = f"demos/{task}/{task}.npz"
     file = root() / "data" / relative if out is None else Path(out)
-    if out is not None and file.suffix != ".npz":
+    if file.suffix != ".npz":
         raise UserError(f"{file.name}: demonstrations are written as .npz; name it {file.stem}.npz")
+    episodes = import_module(f"ilbook.experts.{task}").demonstrate(n, seed)
     files.save(file, episodes)
     if out is None:
         manifest.record(
