@@ -185,7 +185,7 @@ def success_bars(table: pd.DataFrame, ax: Axes | None = None, roles: Mapping[str
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     ax.spines["bottom"].set_bounds(0, 1)
     ax.tick_params(axis="y", length=0)
-    ax.set_title("How often each policy succeeds, with 95 % intervals")
+    ax.set_title("Success, with 95 % intervals")
     return ax
 
 
