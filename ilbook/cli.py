@@ -236,7 +236,9 @@ def _tasks(arguments: argparse.Namespace) -> Answer:
     for row in rows:
         sizes = (row[key] for key in ("obs", "action", "hz", "max_steps"))
         lines.append((row["name"], row["gym_id"], *(f"{size:g}" for size in sizes), row["summary"]))
-    return Answer(rows, _columns(lines))
+    shifts = [("task", "perturbation", "what strength 1 does")]
+    shifts += [(row["name"], name, effect) for row in rows for name, effect in row["perturbations"].items()]
+    return Answer(rows, f"{_columns(lines)}\n\n{_columns(shifts)}")
 
 
 def _doctor(arguments: argparse.Namespace) -> Answer:

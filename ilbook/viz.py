@@ -110,10 +110,11 @@ def trajectories(
     columns: tuple[int, int] = (0, 1),
     label: str | None = None,
 ) -> Axes:
-    """Paths through states [(T_i, S)] from above, on the empty scene or on the `scene` with one state (S,) drawn.
+    """Paths through states [(T_i, S)] in metres, on the empty scene or on the `scene` with one state (S,) drawn.
 
-    `columns` are the x and y of what moves, by default the end-effector. A path begins at a dot; with `success`, one
-    that fails is vermilion and ends in a cross. A second call on the same `ax` adds paths to the drawn scene.
+    `columns` are the two coordinates of what moves that lie in the picture's plane, by default the first two of the
+    state. A path begins at a dot; with `success`, one that fails is vermilion and ends in a cross. A second call on the
+    same `ax` adds paths to the drawn scene. UserError where the task's camera shows no plane in metres.
     """
     if not len(states):
         raise UserError("there are no trajectories to draw; give at least one array of states (T, S)")
@@ -146,10 +147,10 @@ def _draw_scene(task_type: type[Task], ax: Axes, state: np.ndarray | None) -> No
     from ilbook.tasks.render import renderer
 
     drawn = renderer(task_type, SCENE_SIZE)
-    n_joints = task_type.load_model().nq
-    positions = np.zeros(n_joints) if state is None else np.asarray(state)[:n_joints]
+    across, upward = drawn.view.world_axes
+    positions = drawn.model.qpos0 if state is None else np.asarray(state)[: drawn.model.nq]
     ax.imshow(drawn.frames(positions[None], moving=state is not None)[0], extent=drawn.window)
-    ax.set(xlabel="x (m)", ylabel="y (m)")
+    ax.set(xlabel=f"{'xyz'[across]} (m)", ylabel=f"{'xyz'[upward]} (m)")
     ax.locator_params(nbins=5)
     ax.spines[:].set_visible(False)
 

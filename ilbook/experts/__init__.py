@@ -1,0 +1,32 @@
+"""Scripted demonstrators: the module of a task's name holds the one that solves it; nothing else lists them."""
+
+from __future__ import annotations
+
+import pkgutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ilbook import tasks
+from ilbook.errors import unknown
+
+if TYPE_CHECKING:
+    from ilbook.experts.base import Expert
+
+FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The tasks that have an expert, in alphabetical order."""
+    return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem in tasks.names())
+
+
+def get(name: str) -> type[Expert]:
+    """The expert of a task; a UserError for a task that has none."""
+    if name not in names():
+        raise unknown("task with an expert", name, names())
+    module = pkgutil.resolve_name(f"{__name__}.{name}")
+    return next(value for value in vars(module).values() if isinstance(value, type) and _is_expert_of(value, name))
+
+
+def _is_expert_of(value: type, name: str) -> bool:
+    return "task" in vars(value) and value.task.name == name

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
-from ilbook.experts.record import record
+from ilbook.experts.base import STEADY, Expert, Style, joined, record
 from ilbook.tasks.avoid import CENTRES, GAPS, N_MODES, RADII, ROWS, START, Avoid, clearance
 
 STEP = 1.0 / Avoid.control_hz  # s
@@ -17,19 +17,15 @@ HEIGHTS = np.linspace(-0.32, 0.40, 145)  # m, the y values at which a path is st
 END = 0.40  # m, y beyond the goal where paths end
 
 
-@dataclass(frozen=True)
-class Style:
-    """How a demonstrator moves; all chance comes from the generators given to the expert."""
-
-    speed: float = 0.24  # m/s, mean
-    speed_spread: float = 0.03  # m/s, standard deviation between episodes
-    hurry: float = 0.12  # relative standard deviation of the speed within an episode
-    gap_spread: float = 0.008  # m, standard deviation of the point where a gap is passed
-    turn: float = 0.35  # 0: upright through every gap; 1: in the direction of the next one
-    correction: float = 3.0  # 1/s, how quickly the hand comes back to its path
-    slip: float = 0.12  # of the distance moved: standard deviation of the executed error
-    slip_memory: float = 0.8  # of the error that is left in the next step
-    margin: float = 0.012  # m, free distance that a planned path keeps from every obstacle
+SPEED, SPEED_SPREAD = 0.24, 0.03  # m/s, mean and standard deviation between episodes
+HURRY = 0.12  # relative standard deviation of the speed within an episode
+GAP_SPREAD = 0.008  # m, standard deviation of the point where a gap is passed
+TURN = 0.35  # 0: upright through every gap; 1: in the direction of the next one
+CORRECTION = 3.0  # 1/s, how quickly the hand comes back to its path
+MARGIN = 0.012  # m, free distance that a planned path keeps from every obstacle
+BULGE = 0.05  # m, standard deviation of a detour between two rows
+TRIES = 40  # plans of a take-over that are thrown away before another gap, and half the margin, are allowed
+HUMAN = Style(noise=0.12)
 
 
 def _gap_points() -> tuple[np.ndarray, ...]:
@@ -57,45 +53,83 @@ def _hermite(at: np.ndarray, knots: np.ndarray, values: np.ndarray, slopes: np.n
     )
 
 
-def _path(mode: int, style: Style, rng: np.random.Generator) -> np.ndarray:
-    """One planned path: its x at each of `HEIGHTS`, from the start through the three gaps of `mode`."""
+def _path(
+    mode: int, style: Style, rng: np.random.Generator, begin: np.ndarray = START, tries: float = np.inf
+) -> np.ndarray:
+    """One planned path: its x at each of `HEIGHTS`, from `begin` (2,) through the gaps of `mode` that lie ahead."""
     gaps = np.unravel_index(mode, GAPS)
-    middle = np.array([points[gap] for points, gap in zip(GAP_POINTS, gaps, strict=True)])
-    knots = np.array([START[1], *ROWS, END])
-    while True:
-        through = middle + style.gap_spread * rng.standard_normal(3)
-        values = np.array([START[0], *through, through[2] + style.gap_spread * rng.standard_normal()])
-        slopes = np.zeros(5)
-        slopes[1:4] = style.turn * (values[2:] - values[:-2]) / (knots[2:] - knots[:-2])
+    ahead = [row for row, y in enumerate(ROWS) if y > begin[1]]
+    middle = np.array([GAP_POINTS[row][gaps[row]] for row in ahead])
+    knots = np.array([begin[1], *(ROWS[row] for row in ahead), max(END, begin[1] + 0.02)])
+    for attempt in itertools.count():
+        margin = MARGIN
+        if attempt >= tries:  # someone else led the hand to a place from which this way is closed
+            middle = np.array([rng.choice(GAP_POINTS[row]) for row in ahead])
+            margin = MARGIN * 0.5 ** (attempt // tries)
+        through = middle + GAP_SPREAD * rng.standard_normal(len(ahead))
+        last = through[-1] if ahead else begin[0]
+        values = np.array([begin[0], *through, last + GAP_SPREAD * rng.standard_normal()])
+        slopes = np.zeros(len(values))
+        slopes[1:-1] = TURN * (values[2:] - values[:-2]) / (knots[2:] - knots[:-2])
         path = _hermite(HEIGHTS, knots, values, slopes)
-        if clearance(np.column_stack([path, HEIGHTS])).min() > style.margin:
+        if style.detour:
+            path = path + _bulges(knots, style, rng)
+        path = np.where(begin[1] > HEIGHTS, begin[0], path)
+        to_come = begin[1] < HEIGHTS
+        if clearance(np.column_stack([path, HEIGHTS])[to_come]).min(initial=1.0) > margin or attempt > 10 * tries:
             return path
 
 
-class AvoidExpert:
-    """Demonstrates Avoid in N copies, copy i by way `modes[i]`; `act` maps states (N, 4) to target positions (N, 2).
+def _bulges(knots: np.ndarray, style: Style, rng: np.random.Generator) -> np.ndarray:
+    """Needless swings between the rows, each with the chance `style.detour`: x to add at `HEIGHTS`."""
+    t = (HEIGHTS[:, None] - knots[:-1]) / np.diff(knots)
+    size = BULGE * rng.standard_normal(len(knots) - 1) * (rng.random(len(knots) - 1) < style.detour)
+    return (size * np.where((t > 0) & (t < 1), np.sin(np.pi * t) ** 2, 0.0)).sum(axis=1)
 
-    Every choice of copy i comes from `seeds[i]`. Before a target is executed, `slip` moves it by an error in proportion
-    to the distance moved (Harris and Wolpert 1998); recording the clean target makes the data hold recoveries, as in
-    DART (Laskey et al. 2017).
-    """
 
-    def __init__(self, modes: Sequence[int], seeds: Sequence[Sequence[int]], style: Style | None = None):
-        if len(modes) != len(seeds) or any(not 0 <= mode < N_MODES for mode in modes):
-            raise UserError(f"an Avoid expert needs one mode from 0 to {N_MODES - 1} and one seed per copy")
-        self.modes, self.seeds, self.style = modes, seeds, style or Style()
-        self.reset()
+class AvoidExpert(Expert):
+    """Demonstrates Avoid, copy i by way `modes[i]`: that of the style, else one drawn from the seed of the copy."""
+
+    task = demo_task = Avoid
+    n_modes = N_MODES
+
+    def __init__(
+        self,
+        n_copies: int,
+        style: Style = STEADY,
+        seeds: Sequence[Sequence[int]] | None = None,
+        modes: Sequence[int] | None = None,
+    ):
+        if modes is not None and (len(modes) != n_copies or any(not 0 <= mode < N_MODES for mode in modes)):
+            raise UserError(f"an Avoid expert needs one mode from 0 to {N_MODES - 1} for each of its {n_copies} copies")
+        self._asked = modes
+        super().__init__(n_copies, style, seeds)
 
     def reset(self) -> None:
         """Plan all paths anew: the same ones, because the seeds are the same."""
-        style = self.style
-        self._rngs = [np.random.default_rng(seed) for seed in self.seeds]
-        self._paths = np.stack([_path(mode, style, rng) for mode, rng in zip(self.modes, self._rngs, strict=True)])
+        super().reset()
+        n = len(self.seeds)
+        if self._asked is not None:
+            self.modes = np.array(self._asked)
+        elif self.style.mode is not None:
+            self.modes = np.full(n, self.style.mode)
+        else:
+            self.modes = np.array([rng.integers(N_MODES) for rng in self._rngs])
+        self._wait, self._row = np.zeros(n, dtype=int), np.zeros(n, dtype=int)
+        pairs = zip(self.modes, self._rngs, strict=True)
+        self._paths = np.stack([_path(int(mode), self.style, rng) for mode, rng in pairs])
         drawn = np.stack([rng.standard_normal(3) for rng in self._rngs])  # (N, 3)
-        self._speed = style.speed + style.speed_spread * np.clip(drawn[:, 0], -2, 2)
-        self._waves = style.hurry * drawn[:, 1:]  # a slow and a quicker wave of the speed along y
-        self._error = np.zeros((len(self.modes), 2))
-        self._moved = np.zeros(len(self.modes))
+        self._speed = self.style.speed * (SPEED + SPEED_SPREAD * np.clip(drawn[:, 0], -2, 2))
+        self._waves = HURRY * drawn[:, 1:]  # a slow and a quicker wave of the speed along y
+
+    def take_over(self, state: np.ndarray, copies: np.ndarray) -> None:
+        super().take_over(state, copies)
+        for i in copies:
+            self._paths[i] = _path(int(self.modes[i]), self.style, self._rngs[i], state[i, 2:4], TRIES)
+            self._row[i] = np.searchsorted(ROWS, state[i, 3])
+
+    def _forget(self, copies: np.ndarray) -> None:
+        """Plans are made at `reset` and `take_over`, which know where the copies are."""
 
     def _x(self, y: np.ndarray) -> np.ndarray:
         """Planned x (N,) at heights y (N,)."""
@@ -103,7 +137,7 @@ class AvoidExpert:
         low, copy = at.astype(int), np.arange(len(y))
         return self._paths[copy, low] + (at - low) * (self._paths[copy, low + 1] - self._paths[copy, low])
 
-    def act(self, state: np.ndarray) -> np.ndarray:
+    def _act(self, state: np.ndarray) -> np.ndarray:
         """The next command: forward along the path from the present command, and back towards it when off it."""
         command = state[:, 2:4]
         y = command[:, 1]
@@ -113,20 +147,24 @@ class AvoidExpert:
         started = np.clip((y - START[1]) / 0.03, 0.0, 1.0)  # hands gather speed
         speed = self._speed * np.exp(waves) * (0.35 + 0.65 * started)
         move = forward * (speed * STEP)[:, None]
-        move[:, 0] += self.style.correction * STEP * (self._x(y) - command[:, 0])
+        move[:, 0] += CORRECTION * STEP * (self._x(y) - command[:, 0])
         distance = np.linalg.norm(move, axis=1)
-        self._moved = np.minimum(distance, Avoid.max_speed * STEP)  # no target that the arm cannot reach in one step
-        return command + move * (self._moved / distance)[:, None]
+        reach = np.minimum(distance, Avoid.max_speed * STEP)  # no target that the arm cannot reach in one step
+        move *= (reach / distance)[:, None]
+        return command + np.where(self._rests(y)[:, None], 0.0, move)
 
-    def slip(self, action: np.ndarray) -> np.ndarray:
-        """What the hand does instead of `action` (N, 2): a slowly changing error, larger in quick movements."""
-        fresh = np.stack([rng.standard_normal(2) for rng in self._rngs])
-        memory = self.style.slip_memory
-        self._error = memory * self._error + np.sqrt(1 - memory**2) * fresh
-        return action + self.style.slip * self._moved[:, None] * self._error
+    def _rests(self, y: np.ndarray) -> np.ndarray:
+        """Which copies (N,) pause, having just passed a row."""
+        if self.style.pause:
+            row = np.searchsorted(ROWS, y)
+            for i in np.flatnonzero(row > self._row):
+                self._wait[i] = self._rngs[i].poisson(self.style.pause / STEP)
+            self._row = np.maximum(row, self._row)
+        self._wait = np.maximum(self._wait - 1, 0)
+        return self._wait > 0
 
 
-def demonstrate(n: int, seed: int, style: Style | None = None) -> Episodes:
+def demonstrate(n: int, seed: int, style: Style = HUMAN) -> Episodes:
     """`n` successful demonstrations that take the modes in turn: arrays state (T, 4) and action (T, 2), float32.
 
     Actions are the clean targets; what was executed had slips. An attempt that touches an obstacle is thrown away and
@@ -134,25 +172,22 @@ def demonstrate(n: int, seed: int, style: Style | None = None) -> Episodes:
     """
     if n < 1:
         raise UserError(f"{n} demonstrations asked for; ask for at least 1")
-    modes = np.arange(n) % N_MODES
+    modes = np.arange(n) % N_MODES if style.mode is None else np.full(n, style.mode)
     kept: list[tuple[np.ndarray, np.ndarray] | None] = [None] * n
-    attempt = 0
-    while missing := [i for i in range(n) if kept[i] is None]:
+    for attempt in range(100):
+        missing = [i for i in range(n) if kept[i] is None]
+        if not missing:
+            return joined(kept, {})
         seeds = [(seed, i, attempt) for i in missing]
         for i, episode in zip(missing, _attempt(modes[missing], seeds, style), strict=True):
             kept[i] = episode
-        attempt += 1
-    states, actions = zip(*kept, strict=True)
-    return Episodes(
-        {"state": np.concatenate(states), "action": np.concatenate(actions)}, np.cumsum([len(a) for a in actions])
-    )
+    raise UserError(f"avoid: {len(missing)} demonstrations failed a hundred times; choose a gentler style")
 
 
-def _attempt(modes: np.ndarray, seeds: list[tuple[int, ...]], style: Style | None) -> list:
+def _attempt(modes: np.ndarray, seeds: list[tuple[int, ...]], style: Style) -> list:
     """One attempt at each mode: its states (T, 4) and actions (T, 2), or None where it did not succeed in its mode."""
     task = Avoid(len(modes))
     task.reset(np.stack([task.start(np.random.default_rng([*seed, 1])) for seed in seeds]))
-    expert = AvoidExpert(modes, seeds, style)
-    states, actions = record(task, expert)
+    states, actions = record(task, AvoidExpert(len(modes), style, seeds, modes))
     good = task.info()["mode"] == modes
     return [(states[i, :t], actions[i, :t]) if good[i] else None for i, t in enumerate(task.length)]

@@ -32,12 +32,15 @@ def get(name: str) -> type[Task]:
 
 
 def describe() -> list[dict]:
-    """One row per task for `ilbook tasks`: name, gym_id, sizes of observation and action, hz, max_steps, summary."""
+    """One row per task for `ilbook tasks`: name, gym_id, sizes of observation and action, hz, max_steps, summary, and
+    perturbations with what strength 1 of each does.
+    """
     rows = []
     for task in map(get, names()):
         sizes = {"obs": len(task.obs_names), "action": len(task.action_low)}
         timing = {"hz": task.control_hz, "max_steps": task.max_steps}
-        rows.append({"name": task.name, "gym_id": task.gym_id, **sizes, **timing, "summary": _first_line(task)})
+        texts = {"summary": _first_line(task), "perturbations": dict(task.perturbations)}
+        rows.append({"name": task.name, "gym_id": task.gym_id, **sizes, **timing, **texts})
     return rows
 
 

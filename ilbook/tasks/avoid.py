@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import mujoco
 import numpy as np
 
+from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
 
 RADIUS = 0.01  # m, of the end-effector
@@ -17,11 +21,6 @@ GOAL = 0.35  # m, solved beyond this y
 GAPS = tuple(len(xs) + 1 for xs in CENTRES)  # ways past each row: 2, 3, 4
 N_MODES = int(np.prod(GAPS))
 MODE_NAMES = tuple(f"{one}-{two}-{three}" for one in "LR" for two in "LMR" for three in "1234")
-
-
-def mode_name(mode: int) -> str:
-    """Name of a mode: row 1 left or right, row 2 left, middle or right, row 3 gap 1 to 4; "none" for -1."""
-    return MODE_NAMES[mode] if mode >= 0 else "none"
 
 
 def gaps(path: np.ndarray) -> np.ndarray:
@@ -65,6 +64,34 @@ class Avoid(Task):
     obs_names = ("command x", "command y", "x", "y")
     action_low = np.array([0.18, -0.32])
     action_high = np.array([0.82, 0.38])
+    perturbations: ClassVar[dict[str, str]] = {
+        "mass": "an end-effector three times as heavy, which overshoots",
+        "size": "obstacles whose radius is 5 mm larger",
+        "camera": "the camera turned by 5 degrees and moved aside by 4 % of its view",
+        "colours": "obstacles, end-effector and goal in other hues",
+        "distractors": "three more things lying about, which do no harm",
+        "lag": "an end-effector that follows its command 0.12 s later",
+        "push": "one push of 1.5 N for 0.15 s on the end-effector",
+    }
+    push_joints = ("x", "y")
+    push_force = 1.5
+
+    @classmethod
+    def obstacle_growth(cls) -> float:
+        """m, added to every obstacle's radius."""
+        return 0.005 * cls.strength("size")
+
+    @classmethod
+    def _perturb(cls, spec: mujoco.MjSpec) -> None:
+        obstacles = [geom.name for geom in spec.geoms if geom.name.startswith("row")]
+        perturb.mass(spec, "end_effector", cls.strength("mass"))
+        for geom in map(spec.geom, obstacles):
+            geom.size = geom.size + np.array([cls.obstacle_growth(), 0, 0])
+        perturb.camera(spec, cls.camera, cls.strength("camera"))
+        perturb.colours(spec, (*obstacles, "end_effector", "goal"), cls.strength("colours"))
+        low, high = np.array([0.18, -0.3, 0]), np.array([0.82, 0.3, 0])
+        perturb.distractors(spec, low, high, cls.strength("distractors"), size=0.02)
+        perturb.lag(spec, cls.strength("lag"))
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """At rest near the start of the original, within three standard deviations."""
@@ -91,7 +118,7 @@ class Avoid(Task):
         x, y = trace[..., 0], trace[..., 1]  # (n, K)
         touched = np.zeros(len(index), dtype=bool)
         for centre_x, centre_y, radius in OBSTACLES:
-            near = (x - centre_x) ** 2 + (y - centre_y) ** 2 < (radius + RADIUS) ** 2
+            near = (x - centre_x) ** 2 + (y - centre_y) ** 2 < (radius + self.obstacle_growth() + RADIUS) ** 2
             touched |= near.any(axis=1)
         top = y.max(axis=1)
         self.failure[index] |= touched

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 import mujoco
 import numpy as np
 from mujoco import rollout
 
-from ilbook.errors import UserError
+from ilbook.errors import UserError, unknown
 
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
+CONTROL = int(mujoco.mjtState.mjSTATE_CTRL)
+CONTROL_AND_PUSH = CONTROL | int(mujoco.mjtState.mjSTATE_QFRC_APPLIED)
+WEAKEST, STRONGEST = -1.0, 2.0  # strengths of perturbations that are accepted; 1 is a clear shift, 0 none
+ONE_SIDED = ("distractors", "lag")  # there is no opposite of these
 
 
 def default_threads() -> int:
@@ -21,10 +28,10 @@ def default_threads() -> int:
 
 
 class Task(ABC):
-    """N copies of a planar task whose actions are target positions of a position-controlled end-effector.
+    """N copies of a task whose actions are target positions of position servos: of an end-effector, or of joints.
 
     A *state* (N, S) is what a copy needs to be put back at rest: joint positions, then the commanded position that the
-    servo follows. A copy that is done stays as it is until the next reset, and costs nothing.
+    servos follow. A copy that is done stays as it is until the next reset, and costs nothing.
     """
 
     name: str  # of the folder with its demonstrations
@@ -32,12 +39,24 @@ class Task(ABC):
     control_hz: float
     substeps: int  # physics steps in one control step
     max_steps: int  # control steps in an episode
-    max_speed: float  # m/s, how fast the commanded position may move
+    max_speed: float  # m/s (rad/s), how fast the commanded position may move
+    weight: float | np.ndarray = 1.0  # what a unit of each action counts in that speed: a scalar or (A,)
     obs_names: tuple[str, ...]
     state_names: tuple[str, ...]
-    action_low: np.ndarray  # (A,) metres
-    action_high: np.ndarray  # (A,) metres
-    obs_limit = 1.0  # no observation is ever farther from zero; metres
+    action_low: np.ndarray  # (A,) metres or radians
+    action_high: np.ndarray  # (A,)
+    obs_limit = 1.0  # no observation is ever farther from zero
+    camera = "top"  # which camera of the model takes the pictures
+
+    # Distribution shift on purpose: name -> what strength 1 does. `perturbed` makes the type that has some of them.
+    perturbations: ClassVar[dict[str, str]] = {}
+    strengths: ClassVar[dict[str, float]] = {}
+    _nominal: ClassVar[type[Task] | None] = None  # the task that this type perturbs
+    push_joints: tuple[str, ...] = ()  # what the perturbation "push" acts on
+    push_force = 0.0  # N (N m) at strength 1, along a random direction of these joints
+    push_time = 0.15  # s
+    push_chance = 1.0  # of an episode to have its push
+    push_window = (0.1, 0.4)  # shares of `max_steps` between which it begins
 
     def __init__(self, n_copies: int = 1, threads: int | None = None):
         if n_copies < 1:
@@ -52,7 +71,8 @@ class Task(ABC):
         self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._models = [self.model] * n_copies
         self._ramp = (np.arange(1, self.substeps + 1) / self.substeps)[None, :, None]  # (1, K, 1)
-        self._control = np.zeros((n_copies, self.substeps, self.nu))
+        self._pushes = self.strength("push") != 0
+        self._control = np.zeros((n_copies, self.substeps, self.nu + self._pushes * self.model.nv))
         self._trace = np.zeros((n_copies, self.substeps, self.n_state))
         self._sensors = np.zeros((n_copies, self.substeps, self.model.nsensordata))
         self.physics = np.zeros((n_copies, self.n_state))
@@ -61,7 +81,40 @@ class Task(ABC):
 
     @classmethod
     def load_model(cls) -> mujoco.MjModel:
-        return mujoco.MjModel.from_xml_path(str(Path(__file__).with_name(f"{cls.name}.xml")))
+        """The model of this task with the perturbations of this type."""
+        spec = mujoco.MjSpec.from_file(str(Path(__file__).with_name(f"{cls.name}.xml")))
+        cls._perturb(spec)
+        return spec.compile()
+
+    @classmethod
+    def perturbed(cls, **strengths: float) -> type[Task]:
+        """This task with a distribution shift: `PushT.perturbed(friction=1.0, push=0.5)`; see `perturbations`.
+
+        The same strengths give the same type, so that it can be handed to whatever takes a task.
+        """
+        for name, strength in strengths.items():
+            if name not in cls.perturbations:
+                raise unknown(f"perturbation of {cls.name}", name, cls.perturbations)
+            weakest = 0.0 if name in ONE_SIDED else WEAKEST
+            if not weakest <= strength <= STRONGEST:
+                raise UserError(
+                    f"{cls.name}: perturbation {name} has the strength {strength}; "
+                    f"choose {weakest:g} to {STRONGEST:g}, where 0 changes nothing"
+                )
+        nominal = cls._nominal or cls
+        wanted = {**cls.strengths, **{name: float(strength) for name, strength in strengths.items()}}
+        wanted = {name: strength for name, strength in sorted(wanted.items()) if strength != 0}
+        return _perturbed(nominal, tuple(wanted.items())) if wanted else nominal
+
+    @classmethod
+    def strength(cls, name: str) -> float:
+        """How strong a perturbation of this type is; 0 for those that it does not have."""
+        return cls.strengths.get(name, 0.0)
+
+    @classmethod
+    @abstractmethod
+    def _perturb(cls, spec: mujoco.MjSpec) -> None:
+        """Edit the model by the strengths of this type, before it is compiled."""
 
     # -- what a task defines ------------------------------------------------------------------------------------------
     @abstractmethod
@@ -117,14 +170,37 @@ class Task(ABC):
             self.success, self.failure = np.zeros((2, self.n_copies), dtype=bool)
             self.score = np.zeros(self.n_copies)
             self.length = np.zeros(self.n_copies, dtype=np.int64)
+            self._push = np.zeros((self.n_copies, self.model.nv))
+            self._push_begin = np.full(self.n_copies, self.max_steps)
         self.success[index] = self.failure[index] = False
         self.score[index] = 0.0
         self.length[index] = 0
         self.physics[index] = 0.0
         self.physics[index, 1 : 1 + self.nq] = states[:, : self.nq]
         self.command[index] = states[:, self.nq :]
+        if self.model.na:  # servos that lag remember where they are
+            self.physics[index, -self.model.na :] = states[:, self.nq :]
+        if self._pushes:
+            for i, state in zip(index, states, strict=True):
+                self._push_begin[i], self._push[i] = self._draw_push(state)
         self._judge(index, states[:, None, : self.nq])
         return self.obs
+
+    def _draw_push(self, state: np.ndarray) -> tuple[int, np.ndarray]:
+        """When the push of an episode begins and its generalised force (nv,).
+
+        All chance comes from the start, so that every policy meets the same push.
+        """
+        rng = np.random.default_rng(zlib.crc32(np.ascontiguousarray(state).tobytes()))
+        follows, when = rng.random(2)
+        first, last = self.push_window
+        force = np.zeros(self.model.nv)
+        if follows >= self.push_chance:
+            return self.max_steps, force
+        direction = rng.standard_normal(len(self.push_joints))
+        direction *= self.push_force * self.strength("push") / np.linalg.norm(direction)
+        force[[self.model.joint(name).dofadr[0] for name in self.push_joints]] = direction
+        return int((first + when * (last - first)) * self.max_steps), force
 
     def step(self, action: np.ndarray) -> np.ndarray:
         """Move every copy that is not done towards its action (N, A), metres, for one control step; returns (N, O).
@@ -152,28 +228,40 @@ class Task(ABC):
         before = self.command if everyone else self.command[index]
         change = np.clip(action, self.action_low, self.action_high) - before
         reach = self.max_speed / self.control_hz
-        distance = np.sqrt((change * change).sum(axis=1, keepdims=True))
+        distance = np.sqrt(((change * self.weight) ** 2).sum(axis=1, keepdims=True))
         change *= np.minimum(1.0, reach / np.maximum(distance, 1e-12))
         control, trace = self._control[:n], self._trace[:n]
-        np.multiply(change[:, None], self._ramp, out=control)
-        control += before[:, None]
+        command = control[..., : self.nu]
+        np.multiply(change[:, None], self._ramp, out=command)
+        command += before[:, None]
+        if self._pushes:
+            since = self.length[index] - self._push_begin[index]
+            pushed = (since >= 0) & (since < max(1, round(self.push_time * self.control_hz)))
+            control[..., self.nu :] = np.where(pushed[:, None], self._push[index], 0.0)[:, None]
         self._pool.rollout(
             self._models[:n],
             self._data,
             self.physics if everyone else self.physics[index],
             control,
+            control_spec=CONTROL_AND_PUSH if self._pushes else CONTROL,
             skip_checks=True,
             nstep=self.substeps,
             state=trace,
             sensordata=self._sensors[:n],
         )
         self.physics[index] = trace[:, -1]
-        self.command[index] = control[:, -1]
+        self.command[index] = command[:, -1]
         self.length[index] += 1
         self._judge(index, trace[:, :, 1 : 1 + self.nq])
 
-    def render(self, states: np.ndarray, size: int = 96) -> np.ndarray:
-        """Pictures (n, size, size, 3) uint8 of states (n, S), seen from above."""
+    def render(self, states: np.ndarray, size: int = 96, nice: bool = False) -> np.ndarray:
+        """Pictures (n, size, size, 3) uint8 of states (n, S); `nice` ones have shadows and are for videos."""
         from ilbook.tasks.render import renderer
 
-        return renderer(type(self), size).frames(np.atleast_2d(states)[:, : self.nq])
+        return renderer(type(self), size, nice).frames(np.atleast_2d(states)[:, : self.nq])
+
+
+@functools.cache
+def _perturbed(cls: type[Task], strengths: tuple[tuple[str, float], ...]) -> type[Task]:
+    same = {"__doc__": cls.__doc__, "__module__": cls.__module__}
+    return type(cls.__name__, (cls,), {**same, "strengths": dict(strengths), "_nominal": cls})

@@ -5,8 +5,12 @@ Sizes are those of the original, 1 pixel = 1 mm; the y axis points up, so human 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+import mujoco
 import numpy as np
 
+from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
 
 WORLD = 0.512  # m, side of the square workspace
@@ -110,6 +114,35 @@ class PushT(Task):
     action_low = np.zeros(2)
     action_high = np.full(2, WORLD)
     success_overlap = SUCCESS
+    perturbations: ClassVar[dict[str, str]] = {
+        "friction": "a third of the friction between pusher and block",
+        "mass": "a block three times as heavy, with three times the friction on the table",
+        "size": "block and target 15 % larger",
+        "camera": "the camera turned by 5 degrees and moved aside by 4 % of its view",
+        "colours": "block, pusher and target in other hues",
+        "distractors": "three more things lying about, which nothing touches",
+        "lag": "a pusher that follows its command 0.12 s later",
+        "push": "one push of 1 N for 0.15 s on the block",
+    }
+    push_joints = ("block_x", "block_y")
+    push_force = 1.0
+
+    @classmethod
+    def block_scale(cls) -> float:
+        return 1.0 + 0.15 * cls.strength("size")
+
+    @classmethod
+    def _perturb(cls, spec: mujoco.MjSpec) -> None:
+        solid, target = ("bar", "stem"), ("target_bar", "target_stem")
+        perturb.friction(spec, ("pusher", *solid), cls.strength("friction"))
+        perturb.mass(spec, "block", cls.strength("mass"))
+        for geom in map(spec.geom, (*solid, *target)):
+            geom.size = np.array(geom.size) * [cls.block_scale(), cls.block_scale(), 1]
+            geom.pos = np.array(geom.pos) * cls.block_scale()
+        perturb.camera(spec, cls.camera, cls.strength("camera"))
+        perturb.colours(spec, (*solid, *target, "pusher_look"), cls.strength("colours"))
+        perturb.distractors(spec, np.zeros(3), np.array([WORLD, WORLD, 0]), cls.strength("distractors"), size=0.02)
+        perturb.lag(spec, cls.strength("lag"))
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """The whole block on the table and not yet on the target, the pusher beside it."""
@@ -140,6 +173,8 @@ class PushT(Task):
     def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:
         """The score is the largest overlap so far; only blocks that moved are measured again."""
         pose = trace[:, -1, 2:5]
+        if self.strength("size"):  # a larger block on a larger target is the same picture seen from nearer
+            pose = TARGET + (pose - TARGET) / [self.block_scale(), self.block_scale(), 1]
         moved = (pose != self._scored[index]).any(axis=1)
         if moved.any():
             index, pose = index[moved], pose[moved]

@@ -18,6 +18,7 @@ from ilbook.tasks.base import Task, default_threads
 pytestmark = pytest.mark.bench
 
 COPIES = 64
+FLAT = ("top", "side")  # cameras of planar tasks; the others look at an arm with many more parts
 ATTEMPTS = 3  # a machine that is busy for a while does not decide
 
 
@@ -44,9 +45,10 @@ def seconds(function, *arguments) -> float:
 
 
 def lively_actions(task: Task, n_steps: int) -> np.ndarray:
-    """Actions (T, N, A) after which every copy is still running: at the block of PushT, around the start of Avoid."""
+    """Actions (T, N, A) after which every copy is still running: around the command, pressing on what is near."""
     noise = np.random.default_rng(0).standard_normal((n_steps, *task.command.shape))
-    return task.state[:, 2:4] + 0.05 * noise
+    near = task.state[:, 2:4] if task.name == "pusht" else task.command  # at the block, where there are contacts
+    return near + 0.05 * noise / task.weight
 
 
 class Bare:
@@ -128,4 +130,5 @@ def test_pictures_are_drawn_quickly(task_type):
     def measure() -> float:
         return len(states) / min(seconds(task.render, states) for _ in range(4))
 
-    assert best_of(measure, 300, f"{task.name}, pictures a second at 96 x 96") >= 300
+    bar = 300 if task.camera in FLAT else 100
+    assert best_of(measure, bar, f"{task.name}, pictures a second at 96 x 96") >= bar

@@ -48,11 +48,11 @@ def look(task: Task) -> np.ndarray:
 
 # -- names ------------------------------------------------------------------------------------------------------------
 def test_tasks_are_found_and_described():
-    assert {"pusht", "avoid"} <= set(tasks.names())
+    assert {"avoid", "insert", "lift", "pickplace", "pusht"} <= set(tasks.names())
     rows = tasks.describe()
     assert [row["name"] for row in rows] == tasks.names()
     for row in rows:
-        assert set(row) == {"name", "gym_id", "obs", "action", "hz", "max_steps", "summary"}
+        assert set(row) == {"name", "gym_id", "obs", "action", "hz", "max_steps", "summary", "perturbations"}
         assert row["summary"].endswith(".") and row["gym_id"] == gym_ids()[row["name"]]
 
 
@@ -65,6 +65,58 @@ def test_results_of_one_task_do_not_depend_on_the_others(task_type):
     """Else a new task would make every stored result stale."""
     reached = sources.reachable(f"from {task_type.__module__} import {task_type.__name__}")
     assert {f"ilbook.tasks.{name}" for name in tasks.names()} & reached == {task_type.__module__}
+
+
+# -- distribution shift -----------------------------------------------------------------------------------------------
+SEEN_ONLY = {"camera", "colours", "distractors"}
+STILL = {"mass", "friction", "size", "hole"}  # of what a random motion need not touch; the tests of a task look closer
+
+
+def test_every_task_can_be_shifted(task_type):
+    expected = {"mass", "size", "camera", "colours", "distractors", "lag", "push"}
+    assert expected <= set(task_type.perturbations)
+    assert all(effect.strip() for effect in task_type.perturbations.values())
+
+
+def test_each_perturbation_changes_what_it_should(task_type):
+    """The pictures and nothing else, or what happens; whatever is pushed, dragged or heavier then moves otherwise."""
+    actions, seeds = wander(task_type, 60, 6), range(6)
+    nominal = play(task_type(6), actions, seeds)
+    frame = task_type(1).render(task_type(1).starts([2]), 64)
+    for name in task_type.perturbations:
+        shifted = task_type.perturbed(**{name: 1.0})
+        happens = play(shifted(6), actions, seeds)
+        seen = shifted(1).render(task_type(1).starts([2]), 64)
+        assert np.isfinite(happens).all(), name
+        if name in SEEN_ONLY:
+            assert np.array_equal(happens, nominal), name
+            assert np.abs(seen.astype(int) - frame).mean() > 0.3, name
+        elif name not in STILL:
+            assert not np.array_equal(happens, nominal), name
+
+
+def test_a_shifted_task_is_one_type(task_type):
+    shifted = task_type.perturbed(lag=1.0)
+    assert task_type.perturbed(lag=1.0) is shifted and issubclass(shifted, task_type)
+    assert shifted.perturbed(mass=0.5) is task_type.perturbed(mass=0.5, lag=1.0)
+    assert shifted.perturbed(lag=0.0) is task_type and shifted.strengths == {"lag": 1.0}
+
+
+def test_wrong_perturbations_are_refused(task_type):
+    with pytest.raises(UserError, match=rf"unknown perturbation of {task_type.name} 'las'; nearest valid name"):
+        task_type.perturbed(las=1.0)
+    with pytest.raises(UserError, match=r"perturbation mass has the strength 3.*choose -1 to 2"):
+        task_type.perturbed(mass=3)
+    with pytest.raises(UserError, match=r"perturbation lag has the strength -1.*choose 0 to 2"):
+        task_type.perturbed(lag=-1)
+
+
+def test_a_push_follows_from_the_start(task_type):
+    """All policies meet the same push, whatever else is in the batch."""
+    pushed, actions = task_type.perturbed(push=1.0), wander(task_type, 60, 5)
+    batch = play(pushed(5), actions, range(5))
+    for i in range(5):
+        assert np.array_equal(batch[:, i : i + 1], play(pushed(1), actions[:, i : i + 1], [i]))
 
 
 # -- the batched core -------------------------------------------------------------------------------------------------
@@ -142,7 +194,7 @@ def test_the_command_keeps_the_speed_limit(task_type):
         running, before, action = ~task.done, task.command.copy(), action + 0.3 * (action - action.mean(axis=0))
         task.step(action)
         goal = np.clip(action, task.action_low, task.action_high)
-        far = np.linalg.norm(goal - before, axis=1, keepdims=True)
+        far = np.linalg.norm((goal - before) * task.weight, axis=1, keepdims=True)
         expected = before + (goal - before) * np.minimum(
             1, reach / np.maximum(far, 1e-9)
         )  # straight to the goal, as far as allowed
@@ -221,8 +273,8 @@ def test_wrong_shapes_are_refused(task_type):
     task = task_type(2)
     with pytest.raises(UserError, match=r"states of shape \(1, .*2 copies need"):
         task.reset(task.starts([0]))
-    with pytest.raises(UserError, match=r"actions of shape \(2,\), not \(2, 2\)"):
-        task.step(np.zeros(2))
+    with pytest.raises(UserError, match=rf"actions of shape \({task.nu},\), not \(2, {task.nu}\)"):
+        task.step(np.zeros(task.nu))
 
 
 # -- Gymnasium --------------------------------------------------------------------------------------------------------
@@ -253,7 +305,7 @@ def test_env_gives_the_numbers_of_the_task(task_type):
 def test_env_ends_are_told_apart(task_type):
     env = gymnasium.make(task_type.gym_id)
     env.reset(seed=0)
-    *_, terminated, truncated, _ = env.step(np.full(2, np.nan))
+    *_, terminated, truncated, _ = env.step(np.full_like(task_type.action_low, np.nan))
     assert terminated and not truncated
     env.reset(seed=0)
     stay = env.unwrapped.task.command[0].copy()

@@ -1,0 +1,129 @@
+"""What the demonstrators of the SO-101 share: move over the cube, grasp it along two faces, go somewhere with it.
+
+What to do next is read off the state alone, and the hand moves through funnels: the farther it is from where it should
+go down, the higher it flies. So a clone without memory can follow, and the expert can take over anywhere.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import numpy as np
+
+from ilbook.experts.base import Expert, Style
+from ilbook.tasks import arm
+from ilbook.tasks.arm import ArmTask
+
+STEP = 1.0 / ArmTask.control_hz  # s
+SPEED = 0.10  # m/s of the grasp
+GAIN = 0.4  # of the distance left, the longest step: the hand comes to rest softly
+TURN, SQUEEZE = 0.15, 0.12  # rad in a step, of the wrist's roll and of the jaw
+OPEN, SHUT = 0.5, 0.0  # rad, commands of the gripper; shut is narrower than the cube, so it is held with full force
+CLEAR = 0.006  # m, between fixed jaw and cube before the grasp
+HOVER = 0.05  # m above the grasp, while not yet aligned
+BULGE = 0.05  # m, size of a needless way round
+APPROACH, GRASP, MOVE, RELEASE = range(4)  # phases
+HUMAN = Style()  # of the demonstrations that are shipped
+
+
+class ArmExpert(Expert):
+    """What the arm's demonstrators share: reach, grasp, and commands from where the hand should go.
+
+    Mode 0 turns the wrist as little as possible; mode 1 takes the other pair of the cube's faces.
+    """
+
+    n_modes = 2
+    knock_size = 0.10  # rad
+    slip_share = 0.35  # of what `Style.noise` says: the errors of the joints add up along the arm
+
+    def _forget(self, copies: np.ndarray) -> None:
+        if not hasattr(self, "_phase"):
+            n = len(self.seeds)
+            self._phase, self._wait, self._side = np.full(n, -1), np.zeros(n, dtype=int), np.zeros(n)
+        self._phase[copies] = -1
+        self._wait[copies] = 0
+        self._side[copies] = 0.0
+
+    def _read(self, state: np.ndarray) -> None:
+        """Where everything is, for all copies."""
+        self.joints, self.command = state[:, :6], state[:, -6:]
+        self.cube, self.half = state[:, 6:9], self.demo_task.cube_half()
+        self.grasp, axes = arm.forward(self.joints)
+        self.hand = arm.forward(self.command)[0]  # where the command asks the grasp to be
+        self.inside = np.einsum("nij,ni->nj", axes, self.cube - self.grasp)  # the cube in the gripper's frame
+        self.opening = axes[:, :2, 2]  # from the fixed to the moving jaw
+        self.height = self.cube[:, 2] - self.half
+        width = self.joints[:, 5]
+        caught = (np.abs(self.inside) < [0.018, 0.016, 0.012]).all(axis=1)
+        self.held = caught & (width - self.command[:, 5] > 0.04) & (width < arm.OPENED)
+
+    def _approach(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Place (N, 3), roll (N,) and width (N,) that lead to a grasp, and which copies (N,) may close the jaws."""
+        goal = self.cube + [0, 0, 0.002]
+        goal[:, :2] -= CLEAR * self.opening
+        pan = arm.solve_ik(goal, arm.DOWN, self.command[:, 4])[0][:, 0]
+        upright = arm.roll_for(np.angle(arm.fourfold(self._quaternion)) / 4, pan)  # one of the four
+        wanted = 0.25 * self.command[:, 4] + 0.75 * (self.style.mode or 0) * np.pi / 2
+        roll = upright + np.round((wanted - upright) / (np.pi / 2)) * np.pi / 2
+        off = np.linalg.norm(self.grasp[:, :2] - goal[:, :2], axis=1)
+        twist = np.abs(roll - self.joints[:, 4])
+        narrow = OPEN - self.joints[:, 5]
+        ready = (off < 0.006) & (np.abs(self.grasp[:, 2] - goal[:, 2]) < 0.005) & (twist < 0.12)
+        between = (np.abs(self.inside - [0, 0, 0.003]) < [0.014, 0.012, 0.010]).all(axis=1)
+        # Steep where a jaw could come down on the cube instead of beside it.
+        away = np.maximum((off - 0.003) / 0.008, np.maximum((twist - 0.06) / 0.4, (narrow - 0.05) / 0.3))
+        goal[:, 2] += HOVER * np.clip(away, 0, 1)
+        return goal, roll, np.full(len(off), OPEN), ready | (between & (narrow > 0.08))
+
+    def _go(self, goal: np.ndarray, roll: np.ndarray, width: np.ndarray, phase: np.ndarray) -> np.ndarray:
+        """Joint targets (N, 6) one step towards a place (N, 3), a roll and a width (N,)."""
+        self._change(phase)
+        goal = goal + self._detour(goal)
+        move = goal - self.hand
+        move[:, :2] *= np.clip(1 - (goal[:, 2] - self.grasp[:, 2] - 0.01) / 0.02, 0, 1)[:, None]  # first up, then aside
+        far = np.linalg.norm(move, axis=1)
+        move *= (np.minimum(self.style.speed * SPEED * STEP, GAIN * far) / np.maximum(far, 1e-9))[:, None]
+        place = self.hand + move
+        pitch = self.command[:, 1:4].sum(axis=1)
+        pitch = pitch + np.clip(arm.natural_pitch(place[:, 2]) - pitch, -0.15, 0.15)
+        turn, squeeze = (self.style.speed * limit for limit in (TURN, SQUEEZE))
+        roll = self.command[:, 4] + np.clip(roll - self.command[:, 4], -turn, turn)
+        width = self.command[:, 5] + np.clip(width - self.command[:, 5], -squeeze, squeeze)
+        change = np.column_stack([arm.solve_ik(place, pitch, roll)[0], width]) - self.command
+        # No target that the arm cannot reach in one step.
+        far = np.linalg.norm(change * ArmTask.weight, axis=1)
+        change *= np.minimum(1.0, ArmTask.max_speed * STEP / np.maximum(far, 1e-9))[:, None]
+        waits = self._wait > 0
+        self._wait[waits] -= 1
+        return self.command + np.where(waits[:, None], 0.0, change)
+
+    def _change(self, phase: np.ndarray) -> None:
+        """Chance has its say where a copy enters a new phase."""
+        if self.style.pause or self.style.detour:
+            for i in np.flatnonzero(phase != self._phase):
+                rng = self._rngs[i]
+                if self._phase[i] >= 0:
+                    self._wait[i] = rng.poisson(self.style.pause / STEP)
+                self._side[i] = rng.choice([-1.0, 1.0]) * (rng.random() < self.style.detour)
+        self._phase = phase
+
+    def _detour(self, goal: np.ndarray) -> np.ndarray:
+        """How far goals (N, 3) are put aside for a needless way round: the less, the nearer they are."""
+        way = (goal - self.hand)[:, :2]
+        far = np.linalg.norm(way, axis=1)
+        size = self._side * BULGE * np.clip((far - 0.03) / 0.05, 0, 1) / np.maximum(far, 1e-9)
+        return np.column_stack([-way[:, 1] * size, way[:, 0] * size, np.zeros(len(way))])
+
+    def act(self, state: np.ndarray) -> np.ndarray:
+        action = super().act(state)
+        self._moved *= self.slip_share
+        return action
+
+    def _act(self, state: np.ndarray) -> np.ndarray:
+        self._quaternion = state[:, 9:13]
+        self._read(state)
+        return self._decide(state)
+
+    @abstractmethod
+    def _decide(self, state: np.ndarray) -> np.ndarray:
+        """The clean targets (N, 6), after `_read`."""
