@@ -9,6 +9,7 @@ import numpy as np
 
 from ilbook.errors import UserError
 
+PIECE = 65_536  # steps that are checked at a time
 
 @dataclass(frozen=True)
 class Episodes:
@@ -37,9 +38,15 @@ class Episodes:
             if array.ndim == 0 or len(array) != ends[-1]:
                 steps = len(array) if array.ndim else "no"
                 raise UserError(f"array '{name}' has {steps} steps, but the last episode ends at {ends[-1]}")
-            if np.issubdtype(array.dtype, np.floating) and not (finite := np.isfinite(array)).all():
-                where = tuple(int(i) for i in np.argwhere(~finite)[0])
-                raise UserError(f"array '{name}' holds {array[where]} at index {where}; demonstrations must be finite")
+            # In pieces, because an array may be larger than memory.
+            for start in range(0, len(array) if np.issubdtype(array.dtype, np.floating) else 0, PIECE):
+                part = array[start : start + PIECE]
+                if not (finite := np.isfinite(part)).all():
+                    row, *rest = (int(i) for i in np.argwhere(~finite)[0])
+                    raise UserError(
+                        f"array '{name}' holds {part[(row, *rest)]} at index {(start + row, *rest)}; "
+                        "demonstrations must be finite"
+                    )
 
     def __len__(self) -> int:
         return len(self.episode_ends)

@@ -46,32 +46,56 @@ def sha256(file: Path) -> str:
 
 def check() -> list[str]:
     """Compare every listed file with its hash and read it; returns the names, UserError for the first that differs."""
-    for name, entry in entries().items():
-        file = root() / "data" / entry["file"]
-        if not file.is_file():
-            raise UserError(f"data/{entry['file']} is listed but missing; make it with 'ilbook data make {name}'")
-        if sha256(file) != entry["sha256"]:
-            raise UserError(f"data/{entry['file']} is not the file that the manifest lists; make '{name}' again")
-        _read(name, file)
-    if not entries():
+    listed = entries()
+    for name, entry in listed.items():
+        file = _file(entry)
+        hashes = {file: entry["sha256"]} | {file.with_name(film): digest for film, digest in _films(entry).items()}
+        for path, digest in hashes.items():
+            shown = path.relative_to(root()).as_posix()
+            if not path.is_file():
+                raise UserError(f"{shown} is listed but missing; make it with 'ilbook data make {name}'")
+            if sha256(path) != digest:
+                raise UserError(f"{shown} is not the file that the manifest lists; make '{name}' again")
+        _read(entry)
+    if not listed:
         raise UserError("data/manifest.json lists no data set; make one with 'ilbook data make pusht'")
-    return list(entries())
+    return list(listed)
 
 
-def _read(name: str, file: Path) -> Episodes:
+def _file(entry: dict) -> Path:
+    return root() / "data" / entry["file"]
+
+
+def _films(entry: dict) -> dict[str, str]:
+    """Films of the set, in order, and their hashes."""
+    return entry.get("frames", {})
+
+
+def _read(entry: dict) -> Episodes:
     from ilbook import tasks
 
-    task = tasks.get(entries()[name]["task"])
-    return files.read(file, {"state": len(task.state_names), "action": len(task.action_low)})
+    task = tasks.get(entry["task"])
+    return files.read(_file(entry), {"state": len(task.state_names), "action": len(task.action_low)})
 
 
-def load(name: str) -> Episodes:
-    """A shipped data set with its observations: arrays state (T, S), action (T, A), obs (T, O), float32, SI units."""
+def load(name: str, pictures: bool = True) -> Episodes:
+    """A shipped data set with its observations: arrays state (T, S), action (T, A), obs (T, O), float32, SI units.
+
+    Some sets have more: operator (T,) int8 tells who demonstrated, image (T, 96, 96, 3) uint8 is what a camera saw
+    (decoded only with `pictures`).
+    """
     from ilbook import tasks
 
-    if name not in entries():
-        raise unknown("data set", name, entries())
-    entry = entries()[name]
-    episodes = _read(name, root() / "data" / entry["file"])
-    obs = tasks.get(entry["task"]).observe(episodes["state"].astype(np.float64))
-    return episodes.with_array("obs", obs.astype(np.float32))
+    listed = entries()
+    if name not in listed:
+        raise unknown("data set", name, listed)
+    entry = listed[name]
+    episodes, task = _read(entry), tasks.get(entry["task"])
+    obs = task.observe(episodes["state"].astype(np.float64))
+    episodes = episodes.with_array("obs", obs.astype(np.float32))
+    if pictures and _films(entry):
+        from ilbook.data import frames
+
+        films = [_file(entry).with_name(film) for film in _films(entry)]
+        episodes = episodes.with_array("image", frames.read(films, episodes, round(task.control_hz)))
+    return episodes

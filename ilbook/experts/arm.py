@@ -15,9 +15,9 @@ from ilbook.tasks import arm
 from ilbook.tasks.arm import ArmTask
 
 STEP = 1.0 / ArmTask.control_hz  # s
-SPEED = 0.10  # m/s of the grasp
-GAIN = 0.4  # of the distance left, the longest step: the hand comes to rest softly
-TURN, SQUEEZE = 0.15, 0.12  # rad in a step, of the wrist's roll and of the jaw
+SPEED = 0.08  # m/s of the grasp
+GAIN = 0.3  # of the distance left, the longest step: the hand comes to rest softly
+TURN, SQUEEZE = 0.12, 0.10  # rad in a step, of the wrist's roll and of the jaw
 OPEN, SHUT = 0.5, 0.0  # rad, commands of the gripper; shut is narrower than the cube, so it is held with full force
 CLEAR = 0.006  # m, between fixed jaw and cube before the grasp
 HOVER = 0.05  # m above the grasp, while not yet aligned
@@ -36,33 +36,34 @@ class ArmExpert(Expert):
     knock_size = 0.10  # rad
     slip_share = 0.35  # of what `Style.noise` says: the errors of the joints add up along the arm
 
+    def reset(self) -> None:
+        n = len(self.seeds)
+        self._phase, self._wait, self._side = np.full(n, -1), np.zeros(n, dtype=int), np.zeros(n)
+        super().reset()
+
     def _forget(self, copies: np.ndarray) -> None:
-        if not hasattr(self, "_phase"):
-            n = len(self.seeds)
-            self._phase, self._wait, self._side = np.full(n, -1), np.zeros(n, dtype=int), np.zeros(n)
-        self._phase[copies] = -1
-        self._wait[copies] = 0
-        self._side[copies] = 0.0
+        self._phase[copies], self._wait[copies], self._side[copies] = -1, 0, 0.0
 
     def _read(self, state: np.ndarray) -> None:
         """Where everything is, for all copies."""
         self.joints, self.command = state[:, :6], state[:, -6:]
-        self.cube, self.half = state[:, 6:9], self.demo_task.cube_half()
+        self.cube, self.quaternion = state[:, 6:9], state[:, 9:13]
         self.grasp, axes = arm.forward(self.joints)
         self.hand = arm.forward(self.command)[0]  # where the command asks the grasp to be
         self.inside = np.einsum("nij,ni->nj", axes, self.cube - self.grasp)  # the cube in the gripper's frame
         self.opening = axes[:, :2, 2]  # from the fixed to the moving jaw
-        self.height = self.cube[:, 2] - self.half
+        self.height = self.cube[:, 2] - self.demo_task.cube_half()
         width = self.joints[:, 5]
         caught = (np.abs(self.inside) < [0.018, 0.016, 0.012]).all(axis=1)
         self.held = caught & (width - self.command[:, 5] > 0.04) & (width < arm.OPENED)
 
     def _approach(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Place (N, 3), roll (N,) and width (N,) that lead to a grasp, and which copies (N,) may close the jaws."""
-        goal = self.cube + [0, 0, 0.002]
+        goal = self.cube + np.array([0, 0, 0.002])
         goal[:, :2] -= CLEAR * self.opening
         pan = arm.solve_ik(goal, arm.DOWN, self.command[:, 4])[0][:, 0]
-        upright = arm.roll_for(np.angle(arm.fourfold(self._quaternion)) / 4, pan)  # one of the four
+        cos, sin = arm.fourfold(self.quaternion)
+        upright = arm.roll_for(np.arctan2(sin, cos) / 4, pan)  # one of the four
         wanted = 0.25 * self.command[:, 4] + 0.75 * (self.style.mode or 0) * np.pi / 2
         roll = upright + np.round((wanted - upright) / (np.pi / 2)) * np.pi / 2
         off = np.linalg.norm(self.grasp[:, :2] - goal[:, :2], axis=1)
@@ -120,7 +121,6 @@ class ArmExpert(Expert):
         return action
 
     def _act(self, state: np.ndarray) -> np.ndarray:
-        self._quaternion = state[:, 9:13]
         self._read(state)
         return self._decide(state)
 

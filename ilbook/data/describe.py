@@ -1,0 +1,88 @@
+"""Data quality at first sight: how long, how fast, how restful and how consistent demonstrations are.
+
+None of these numbers decides whether a set can be cloned (Belkhale et al. 2023, table of robomimic's Square); together
+they tell where to look.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ilbook.data.episodes import Episodes
+from ilbook.errors import UserError
+
+RESTING = 0.05  # of the typical speed: slower than this counts as rest
+LONG_REST = 0.3  # s
+NEIGHBOURS = 5
+SAMPLE = 500  # steps for which neighbours are looked up
+
+
+def describe(episodes: Episodes, hz: float, seed: int = 0) -> dict[str, float]:
+    """Figures of demonstrations (arrays obs and action) that were recorded `hz` times a second.
+
+    seconds: median length of an episode. speed: median of what the target moves, per second, while it moves.
+    resting: share of the steps with less than a twentieth of that. rests: pauses of 0.3 s or more in an episode.
+    turning: mean angle (radians) between successive moves. disagreement: see `disagreement`.
+    """
+    if len(episodes) < 2:
+        raise UserError("one episode alone cannot be described; give at least two")
+    if "obs" not in episodes.arrays:
+        raise UserError("episodes without the array 'obs' cannot be described; add what the policy would see")
+    moves, same = _moves(episodes)
+    distance = np.linalg.norm(moves, axis=1)
+    typical = float(np.median(distance[same & (distance > 1e-6)]))
+    resting = same & (distance < RESTING * typical)
+    return {
+        "episodes": len(episodes),
+        "steps": episodes.n_steps,
+        "seconds": float(np.median(episodes.lengths)) / hz,
+        "speed": typical * hz,
+        "resting": float(resting[same].mean()),
+        "rests": _long_rests(resting, round(LONG_REST * hz)) / len(episodes),
+        "turning": _turning(moves, same, distance > RESTING * typical),
+        "disagreement": disagreement(episodes, seed) / typical,
+    }
+
+
+def disagreement(episodes: Episodes, seed: int = 0) -> float:
+    """How far the next move differs where different episodes look alike: the median over a sample of steps.
+
+    For each step the five nearest observations (each dimension scaled by its spread) of other episodes are looked up;
+    the value is the root mean square distance of their moves from the mean of their moves.
+    """
+    moves, same = _moves(episodes)
+    rows = np.flatnonzero(same)
+    owner = np.repeat(np.arange(len(episodes)), episodes.lengths)
+    obs = episodes["obs"].astype(np.float32)
+    obs = obs / np.maximum(obs.std(axis=0), 1e-4)
+    rng = np.random.default_rng([seed, 41])
+    sample = rng.choice(rows, min(SAMPLE, len(rows)), replace=False)
+    squares = (obs**2).sum(axis=1)
+    far = squares[sample, None] + squares[rows] - 2 * obs[sample] @ obs[rows].T  # (sample, rows)
+    far[owner[sample, None] == owner[rows]] = np.inf
+    near = rows[np.argpartition(far, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]]
+    around = moves[near] - moves[near].mean(axis=1, keepdims=True)  # (sample, neighbours, A)
+    return float(np.median(np.sqrt((around**2).sum(axis=2).mean(axis=1))))
+
+
+def _moves(episodes: Episodes) -> tuple[np.ndarray, np.ndarray]:
+    """What the target moves from each step to the next (T, A), and where that stays within an episode (T,)."""
+    action = episodes["action"].astype(np.float64)
+    moves = np.zeros_like(action)
+    moves[:-1] = np.diff(action, axis=0)
+    same = np.ones(len(action), dtype=bool)
+    same[episodes.episode_ends - 1] = False
+    return moves, same
+
+
+def _long_rests(resting: np.ndarray, least: int) -> int:
+    """How many runs of at least `least` resting steps there are."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], resting.astype(int), [0]])))
+    return int((edges[1::2] - edges[::2] >= max(least, 1)).sum())
+
+
+def _turning(moves: np.ndarray, same: np.ndarray, moving: np.ndarray) -> float:
+    both = (same & moving)[:-1] & (same & moving)[1:]
+    one, two = moves[:-1][both], moves[1:][both]
+    cosine = (one * two).sum(axis=1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1))
+    return float(np.arccos(np.clip(cosine, -1, 1)).mean())

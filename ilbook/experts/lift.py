@@ -1,0 +1,40 @@
+"""A scripted demonstrator for Lift: grasp the cube, raise it, hold it up."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ilbook.data.episodes import Episodes
+from ilbook.experts import base
+from ilbook.experts.arm import APPROACH, GRASP, HUMAN, MOVE, SHUT, ArmExpert
+from ilbook.experts.base import Style
+from ilbook.tasks.lift import HEIGHT, HOLD, Lift
+
+ABOVE = 0.015  # m higher than asked for
+
+
+class _Precise(Lift):
+    """Demonstrations go on a little longer than success takes."""
+
+    hold = HOLD + 3
+
+
+class LiftExpert(ArmExpert):
+    """Demonstrates Lift."""
+
+    task, demo_task = Lift, _Precise
+
+    def _decide(self, state: np.ndarray) -> np.ndarray:
+        goal, roll, width, closes = self._approach()
+        moves = self.held
+        closes &= ~moves
+        raised = self.grasp + np.outer(HEIGHT + ABOVE - self.height, [0, 0, 1])
+        goal = np.where(moves[:, None], raised, np.where(closes[:, None], self.hand, goal))
+        roll = np.where(moves | closes, self.command[:, 4], roll)
+        width = np.where(moves | closes, SHUT, width)
+        return self._go(goal, roll, width, np.select([moves, closes], [MOVE, GRASP], APPROACH))
+
+
+def demonstrate(n: int, seed: int, style: Style = HUMAN) -> Episodes:
+    """`n` demonstrations; see `ilbook.experts.base.demonstrate`."""
+    return base.demonstrate(LiftExpert, n, seed, style)

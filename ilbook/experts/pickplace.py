@@ -1,0 +1,53 @@
+"""A scripted demonstrator for PickPlace: grasp the cube, carry it over the disc, set it down, let go."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ilbook.data.episodes import Episodes
+from ilbook.experts import base
+from ilbook.experts.arm import APPROACH, GRASP, HUMAN, MOVE, OPEN, RELEASE, SHUT, ArmExpert
+from ilbook.experts.base import Style
+from ilbook.tasks.arm import OPENED
+from ilbook.tasks.pickplace import PickPlace
+
+CARRY = 0.045  # m above the table, the cube on its way
+ON = 0.012  # m from the target's centre is near enough to let go
+AWAY = 0.09  # m, height of the hand in the end
+
+
+class _Precise(PickPlace):
+    """Demonstrations go on until the cube lies well inside the disc and the hand is wide open."""
+
+    success_radius = 0.02
+    opened = OPEN - 0.02
+
+
+class PickPlaceExpert(ArmExpert):
+    """Demonstrates PickPlace."""
+
+    task, demo_task = PickPlace, _Precise
+
+    def _decide(self, state: np.ndarray) -> np.ndarray:
+        goal, roll, width, closes = self._approach()
+        to_target = state[:, 13:15] - self.cube[:, :2]
+        away = np.linalg.norm(to_target, axis=1)
+        placed = (np.abs(self.height) < 0.003) & (away < ON)
+        moves = self.held & ~placed
+        closes &= ~moves & ~placed
+        stays = closes | placed
+        # Carry high, come down where the target is.
+        fly = CARRY * np.clip((away - 0.008) / 0.04, 0, 1) - 0.001
+        carry = np.column_stack([self.grasp[:, :2] + to_target, self.grasp[:, 2] + fly - self.height])
+        goal = np.where(moves[:, None], carry, np.where(stays[:, None], self.hand, goal))
+        wide = placed & (self.joints[:, 5] > OPENED)
+        goal[wide, 2] = AWAY
+        roll = np.where(moves | stays, self.command[:, 4], roll)
+        width = np.where(moves | closes, SHUT, width)
+        phase = np.select([placed, moves, closes], [RELEASE, MOVE, GRASP], APPROACH)
+        return self._go(goal, roll, width, phase)
+
+
+def demonstrate(n: int, seed: int, style: Style = HUMAN) -> Episodes:
+    """`n` demonstrations; see `ilbook.experts.base.demonstrate`."""
+    return base.demonstrate(PickPlaceExpert, n, seed, style)

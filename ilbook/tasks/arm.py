@@ -1,0 +1,235 @@
+"""The SO-101 arm: its joints, where its gripper is, and which joint angles bring the gripper to a place.
+
+Joints are those of the real arm, in its order: shoulder_pan, shoulder_lift, elbow_flex, wrist_flex, wrist_roll,
+gripper. Angles are radians; zero is the middle of each range; a larger gripper angle is a wider one. The world's
+origin is the middle of the base on the table, x forward, z up. The model itself is so101.xml.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import mujoco
+import numpy as np
+
+from ilbook.tasks import perturb
+from ilbook.tasks.base import Task
+
+JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+LOW = np.array([-1.91986, -1.74533, -1.69, -1.65806, -2.74385, -0.17453])  # rad
+HIGH = np.array([1.91986, 1.74533, 1.69, 1.65806, 2.84121, 1.74533])
+
+# Where each joint lies in the frame of the one before, at zero, metres (so101.xml).
+PAN = np.array([0.0388353, 0.0, 0.0624])
+LIFT = np.array([0.0303992, -0.0182778, 0.0542])
+ELBOW = np.array([0.028, 0.0, 0.11257])
+WRIST = np.array([0.1349, 0.0, 0.0052])
+ROLL = np.array([0.0611, 0.0181, 0.0])
+TILT = 2 * np.arctan2(0.0243374, 0.9997038)  # rad, of the gripper about the roll axis at zero
+GRASP = np.array([0.094, 0.0, 0.0061])  # from the roll joint to the centre of a held cube
+DOWN = np.pi / 2  # pitch of a gripper that points straight down
+
+
+def forward(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Place of the grasp (..., 3), metres, and the gripper's axes (..., 3, 3) for joint angles (..., 5 or 6).
+
+    The columns of the axes point along the fingers, along the hinge of the jaw, and from the fixed to the moving jaw.
+    """
+    joints = np.asarray(joints)
+    lift, elbow, pitch = np.moveaxis(np.cumsum(joints[..., 1:4], axis=-1), -1, 0)
+    flat = LIFT + _pitched(ELBOW, lift) + _pitched(WRIST, elbow) + _pitched(ROLL, pitch)
+    cos, sin = np.cos(TILT - joints[..., 4]), np.sin(TILT - joints[..., 4])
+    zero = np.zeros_like(cos)
+    # Columns of the rotation about x, pitched and then panned one after the other.
+    columns = [np.stack([zero + 1, zero, zero], -1), np.stack([zero, cos, sin], -1), np.stack([zero, -sin, cos], -1)]
+    axes = np.stack([_panned(_pitched(column, pitch), joints[..., 0]) for column in columns], axis=-1)
+    # Not a matrix product: that of a batch need not be, bit for bit, that of its rows.
+    return PAN + _panned(flat, joints[..., 0]) + (axes * GRASP).sum(axis=-1), axes
+
+
+def _pitched(vector: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Vectors (..., 3) turned about y by angles (...,), nose down."""
+    x, y, z = np.moveaxis(vector, -1, 0)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.stack([x * cos + z * sin, y + 0 * cos, z * cos - x * sin], axis=-1)
+
+
+def _panned(vector: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Vectors (..., 3) turned about -z by angles (...,)."""
+    x, y, z = np.moveaxis(vector, -1, 0)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.stack([x * cos + y * sin, y * cos - x * sin, z + 0 * cos], axis=-1)
+
+
+def solve_ik(place: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Joint angles (..., 5) that bring the grasp to `place` (..., 3) with a pitch and a wrist roll (...,), and whether
+    they exist within the limits (...,). Where they do not, the angles are the nearest ones of the same bearing.
+
+    Five joints, five numbers: roll and pitch fix where the wrist is, and it remains a triangle of two links.
+    """
+    place, pitch, roll = np.asarray(place, dtype=float), np.asarray(pitch, dtype=float), np.asarray(roll, dtype=float)
+    cos, sin = np.cos(TILT - roll), np.sin(TILT - roll)
+    x, y, z = GRASP
+    hand = _pitched(ROLL + np.stack([x + 0 * cos, y * cos - z * sin, y * sin + z * cos], axis=-1), pitch)
+    # From above: the hand lies `aside` of the vertical plane through the pan axis.
+    offset = place - PAN
+    aside = LIFT[1] + hand[..., 1]
+    ahead = np.sqrt(np.maximum(offset[..., 0] ** 2 + offset[..., 1] ** 2 - aside**2, 1e-12))
+    pan = np.arctan2(aside, ahead) - np.arctan2(offset[..., 1], offset[..., 0])
+    # From the side: two links from the shoulder to the wrist, elbow up.
+    far, up = ahead - LIFT[0] - hand[..., 0], offset[..., 2] - LIFT[2] - hand[..., 2]
+    upper, lower = np.hypot(ELBOW[0], ELBOW[2]), np.hypot(WRIST[0], WRIST[2])
+    bend = (far**2 + up**2 - upper**2 - lower**2) / (2 * upper * lower)
+    inner = np.arccos(np.clip(bend, -1, 1))  # between the two links
+    first = np.arctan2(far, up) - np.arctan2(lower * np.sin(inner), upper + lower * np.cos(inner))
+    lift = first - np.arctan2(ELBOW[0], ELBOW[2])
+    elbow = first + inner - np.arctan2(WRIST[0], WRIST[2]) - lift
+    joints = np.stack([pan, lift, elbow, pitch - lift - elbow, roll], axis=-1)
+    possible = (np.abs(bend) <= 1) & ((joints >= LOW[:5]) & (joints <= HIGH[:5])).all(axis=-1)
+    return np.clip(joints, LOW[:5], HIGH[:5]), possible
+
+
+def jaw_yaw(joints: np.ndarray) -> np.ndarray:
+    """Bearing (...,) in the world from the fixed to the moving jaw, for a gripper that points down."""
+    return joints[..., 4] - joints[..., 0] - TILT
+
+
+def roll_for(yaw: np.ndarray, pan: np.ndarray) -> np.ndarray:
+    """The wrist roll at which a gripper that points down has this `jaw_yaw`, not yet within the limits."""
+    return yaw + pan + TILT
+
+
+def natural_pitch(height: np.ndarray) -> np.ndarray:
+    """The pitch (...,) at which the arm carries its grasp at a height (...,): straight down near the table.
+
+    Higher up the wrist cannot bend that far, and the gripper points forward the more, the higher it is.
+    """
+    return DOWN - np.clip(7.0 * (np.asarray(height) - 0.045), 0.0, 0.75)
+
+
+REST = np.append(solve_ik(np.array([0.20, 0.0, 0.10]), natural_pitch(0.10), 0.0)[0], 0.5)  # rad, where episodes begin
+# Where cubes and targets lie: a ring around the pan axis that the gripper reaches pointing down.
+NEAR, FAR, SIDE = 0.135, 0.225, 0.9  # m, m, rad to either side
+CUBE = 0.014  # m, half a side of the cube
+TABLE = np.array([[-0.10, -0.30], [0.42, 0.30]])  # m, corners of the table top
+OPENED = 0.40  # rad, a gripper at least this wide holds nothing
+
+
+def on_ring(rng: np.random.Generator) -> np.ndarray:
+    """A random place (2,) within the arm's reach, metres; every bit of area is as likely."""
+    radius, angle = np.sqrt(rng.uniform(NEAR**2, FAR**2)), rng.uniform(-SIDE, SIDE)
+    return PAN[:2] + radius * np.array([np.cos(angle), np.sin(angle)])
+
+
+def fourfold(quaternion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin (...,) of 4 yaw of cubes (..., 4): a quarter turn, or another face on top, looks the same."""
+    w, x, y, z = np.moveaxis(quaternion, -1, 0)
+    # First two rows of the rotation; an upright axis adds nothing, the two level ones the same.
+    one = _quadrupled(1 - 2 * (y * y + z * z), 2 * (x * y + w * z))
+    two = _quadrupled(2 * (x * y - w * z), 1 - 2 * (x * x + z * z))
+    three = _quadrupled(2 * (x * z + w * y), 2 * (y * z - w * x))
+    return (one[0] + two[0] + three[0]) / 2, (one[1] + two[1] + three[1]) / 2
+
+
+def _quadrupled(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The fourth power of x + iy, in real numbers: complex ones round differently in a batch."""
+    x, y = x * x - y * y, 2 * x * y
+    return x * x - y * y, 2 * x * y
+
+
+class ArmTask(Task):
+    """A task of the SO-101 with one cube: actions are the targets of the six servos, states begin with joints, cube."""
+
+    control_hz = 10.0
+    substeps = 20
+    max_speed = 2.5
+    weight = np.array([1.0, 1.0, 1.0, 1.0, 0.5, 0.5])  # the last two move nothing but the hand
+    action_low, action_high = LOW, HIGH
+    obs_limit = 4.0
+    camera = "front"
+    state_names = (
+        *JOINTS, "cube x", "cube y", "cube z", "cube qw", "cube qx", "cube qy", "cube qz",
+        *(f"command {name}" for name in JOINTS),
+    )  # fmt: skip
+    obs_names = (
+        *JOINTS, *(f"command {name}" for name in JOINTS), *(f"grasp {axis}" for axis in "xyz"),
+        *(f"cube {axis}" for axis in "xyz"), *(f"grasp to cube {axis}" for axis in "xyz"),
+        "cos 4 jaw to cube", "sin 4 jaw to cube",
+    )  # fmt: skip
+    perturbations: ClassVar[dict[str, str]] = {
+        "friction": "a third of the friction of pads, cube and table",
+        "mass": "a cube three times as heavy",
+        "size": "a cube with sides 15 % longer",
+        "camera": "the camera turned by 5 degrees and moved aside by 4 % of its view",
+        "colours": "arm, cube and what belongs to it in other hues",
+        "distractors": "three more things on the table, which nothing touches",
+        "lag": "servos that follow their command 0.12 s later",
+        "push": "one push of 0.28 N for 0.1 s on the cube, which slides 3 cm",
+    }
+    push_joints = ("cube",)
+    push_force = 0.28  # the table's friction holds 0.18
+    push_time = 0.1
+    push_window = (0.02, 0.15)  # mostly before the cube is held
+    coloured: ClassVar[tuple[str, ...]] = ("cube",)  # the geoms whose hue the task means something by
+
+    @classmethod
+    def cube_half(cls) -> float:
+        """m, half a side of the cube."""
+        return CUBE * (1 + 0.15 * cls.strength("size"))
+
+    @classmethod
+    def _perturb(cls, spec: mujoco.MjSpec) -> None:
+        perturb.friction(spec, ("fixed_pad", "moving_pad", "cube", "table"), cls.strength("friction"))
+        perturb.mass(spec, "cube", cls.strength("mass"))
+        spec.geom("cube").size = np.full(3, cls.cube_half())
+        perturb.camera(spec, cls.camera, cls.strength("camera"))
+        printed = [geom.name for geom in spec.geoms if geom.classname.name in ("so101", "solid")]
+        perturb.colours(spec, (*cls.coloured, *printed), cls.strength("colours"))
+        low, high = np.array([0.12, -0.20, 0.015]), np.array([0.34, 0.22, 0.015])
+        perturb.distractors(spec, low, high, cls.strength("distractors"), size=0.015)
+        perturb.lag(spec, cls.strength("lag"))
+
+    def _draw_push(self, state: np.ndarray) -> tuple[int, np.ndarray]:
+        """A free joint is pushed along the table, in the direction in which the start has the cube turned."""
+        begin, force = super()._draw_push(state)
+        first = self.model.joint("cube").dofadr[0]
+        angle = 2 * np.arctan2(state[12], state[9])
+        force[first : first + 2] = force[first] * np.array([np.cos(angle), np.sin(angle)])
+        return begin, force
+
+    def _arm_and_cube(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Joint angles (6,) near the rest and the pose (7,) of a cube somewhere within reach."""
+        joints = REST + np.clip(rng.standard_normal(6), -2, 2) * [0.06, 0.03, 0.03, 0.03, 0.06, 0.03]
+        yaw = rng.uniform(-np.pi, np.pi)
+        pose = np.array([*on_ring(rng), self.cube_half(), np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)])
+        return joints, pose
+
+    @staticmethod
+    def observe(state: np.ndarray) -> np.ndarray:
+        """Joints, commands, places of grasp and cube, and how far the jaws are turned from the cube's faces:
+        (..., S) -> (..., 23), radians and metres.
+        """
+        joints, cube, command = state[..., :6], state[..., 6:9], state[..., -6:]
+        grasp, axes = forward(joints)
+        (cos, sin), (jaw_cos, jaw_sin) = fourfold(state[..., 9:13]), _quadrupled(axes[..., 0, 2], axes[..., 1, 2])
+        turned = np.stack([cos * jaw_cos + sin * jaw_sin, sin * jaw_cos - cos * jaw_sin], axis=-1)
+        return np.concatenate([joints, command, grasp, cube, cube - grasp, turned], axis=-1)
+
+    def reset(self, states: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
+        if copies is None:
+            self.reached, self.lifted = np.zeros((2, self.n_copies), dtype=bool)
+        index = slice(None) if copies is None else copies
+        self.reached[index] = self.lifted[index] = False
+        return super().reset(states, copies)
+
+    def _judge_cube(self, index: np.ndarray, trace: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Update reached, lifted, failure; returns cubes' places (n, 3), whether each is between the jaws (n,) and how
+        far its centre is above that of a cube on the table (n,), metres.
+        """
+        joints, cube = trace[:, -1, :6], trace[:, -1, 6:9]
+        between = np.sqrt(((cube - forward(joints)[0]) ** 2).sum(axis=1)) < 0.02
+        height = cube[:, 2] - self.cube_half()
+        self.reached[index] |= between
+        self.lifted[index] |= between & (height > 0.02)
+        self.failure[index] |= ((cube[:, :2] < TABLE[0]) | (cube[:, :2] > TABLE[1])).any(axis=1)
+        return cube, between, height

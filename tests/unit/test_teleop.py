@@ -1,0 +1,654 @@
+"""A session of driving by hand, fed with events and a clock that only the test moves."""
+
+import time
+
+import numpy as np
+import pytest
+
+from ilbook import media, widgets
+from ilbook.data import files
+from ilbook.errors import UserError
+from ilbook.hands import Inputs
+from ilbook.pilots import Lens, pilot_for
+from ilbook.tasks import arm
+from ilbook.tasks.avoid import Avoid
+from ilbook.tasks.pickplace import PickPlace
+from ilbook.tasks.pusht import PushT, overlap
+from ilbook.tasks.render import renderer
+from ilbook.teleop import IDLE, PATIENCE, RECORDING, REST, WAITING, Session, encode, paint
+
+SIDE = 320.0  # of the picture on the page of these tests
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def mouse(kind: str, x: float, y: float, down: bool = True, stamp: float = 0.0) -> dict:
+    """A mouse event at shares (x, y) of a picture that lies at (40, 7) on the page."""
+    return {
+        "type": kind, "button": 0, "buttons": int(down), "timeStamp": stamp,
+        "clientX": 40 + x * SIDE, "clientY": 7 + y * SIDE,
+        "boundingRectLeft": 40, "boundingRectTop": 7, "boundingRectWidth": SIDE, "boundingRectHeight": SIDE,
+    }  # fmt: skip
+
+
+def key(kind: str, name: str, repeat: bool = False) -> dict:
+    return {"type": kind, "key": name, "repeat": repeat}
+
+
+class Desk:
+    """A session, its clock, and somebody at the mouse."""
+
+    def __init__(self, out, task_type=PushT, **options):
+        self.clock = Clock()
+        self.session = Session(task_type, out, clock=self.clock, **options)
+        self.lens = Lens(task_type)
+
+    def run(self, seconds: float, *events: dict, alive: bool = True) -> None:
+        """Feed events, then let time pass; an `alive` page receives every picture."""
+        for event in events:
+            self.session.feed(event)
+        for _ in range(round(seconds / self.session.period)):
+            self.session.tick()
+            if alive:
+                self.session.hear()
+            self.clock.now += self.session.period
+
+    def place(self, point) -> tuple[float, float]:
+        return self.lens.to_picture(np.array([*point, 0.0]))
+
+    def pusher(self) -> np.ndarray:
+        return self.session._task.state[0, :2]
+
+    def drive(self, points) -> None:
+        """Press the mouse and pass by some points, half a second each, then let go."""
+        self.run(0.0, mouse("mousedown", *self.place(self.pusher())))
+        for point in points:
+            self.run(0.5, mouse("mousemove", *self.place(point)))
+        self.run(0.0, mouse("mouseup", *self.place(points[-1]), down=False))
+
+
+@pytest.fixture
+def desk(tmp_path) -> Desk:
+    return Desk(tmp_path)
+
+
+def short(desk: Desk, *, devices=("mouse",)) -> None:
+    """Record a short episode and stop."""
+    desk.session.command("record")
+    here = desk.pusher()
+    desk.drive([here + (0.256 - here) * share for share in (0.1, 0.2)])
+    desk.session.command("stop")
+
+
+def test_a_drag_becomes_an_episode_of_targets_in_metres(desk):
+    desk.session.command("record")
+    assert desk.session.state == WAITING
+    desk.run(1.0)
+    start, points = desk.pusher(), np.array([[0.1, 0.12], [0.14, 0.4], [0.3, 0.41]])
+    desk.drive(points)
+    desk.session.command("stop")
+    episode = desk.session.episodes().episode(0)
+    assert episode["state"].dtype == episode["action"].dtype == np.float32
+    assert len(episode["action"]) == 15, "10 a second, from the first move on: the second of waiting is not in it"
+    np.testing.assert_allclose(episode["action"][::5], points, atol=1e-6)
+    np.testing.assert_allclose(episode["state"][0, :2], start, atol=1e-6)
+
+
+def test_what_is_recorded_gives_the_same_states_when_it_is_played_back(desk):
+    desk.session.command("record")
+    desk.drive(desk.session._task.state[0, 2:4] + np.array([[0.0, 0.0], [0.1, 0.05], [-0.1, 0.02], [0.0, -0.1]]))
+    desk.session.command("stop")
+    episode = desk.session.episodes().episode(0)
+    task = PushT(1)
+    task.reset(PushT(1).starts([0]))
+    for state, action in zip(episode["state"], episode["action"], strict=True):
+        np.testing.assert_allclose(task.state[0], state, atol=1e-4)
+        task.step(action[None].astype(np.float64))
+    assert np.ptp(episode["state"][:, 2]) > 0.005, "the block was pushed"
+
+
+def test_pictures_come_at_least_fifteen_times_a_second_between_slower_control_steps(desk):
+    assert 1 / desk.session.period >= 15 and desk.session.parts == 2
+    desk.session.command("record")
+    desk.session.feed(mouse("mousedown", *desk.place([0.4, 0.4])))
+    shown = []
+    for _ in range(8):
+        shown.append(desk.session.tick().qpos[:2])
+        desk.clock.now += desk.session.period
+    moves = np.linalg.norm(np.diff(shown, axis=0), axis=1)
+    assert (moves > 0.005).all(), "every picture shows something new"
+    assert len(desk.session._current) == 4
+
+
+def test_keys_drive_at_the_speed_of_the_task_and_stop_when_they_are_up(desk):
+    desk.session.command("record")
+    start = desk.pusher().copy()
+    toward = "ArrowRight" if start[0] < 0.256 else "a"
+    desk.run(0.5, key("keydown", toward))
+    way = abs(desk.pusher()[0] - start[0])
+    assert 0.5 * 0.25 * 0.5 < way < 0.25 * 0.5
+    desk.run(0.5, key("keyup", toward))
+    stopped = desk.pusher().copy()
+    desk.run(0.5)
+    np.testing.assert_allclose(desk.pusher(), stopped, atol=1e-3)
+    desk.session.command("stop")
+    assert desk.session.kept[0].devices == {"keyboard"}
+
+
+def test_shift_is_for_slow_motion():
+    inputs = Inputs()
+    for name in ("Shift", "ArrowUp", "d"):
+        inputs.feed(key("keydown", name), 0.0)
+    hand = inputs.look(0.0)
+    np.testing.assert_allclose(hand.direction, 0.3 * np.array([1, 1]) / np.sqrt(2))
+
+
+def test_a_tap_between_two_looks_still_counts_once():
+    inputs = Inputs()
+    inputs.feed(key("keydown", "w"), 0.0)
+    inputs.feed(key("keyup", "w"), 0.01)
+    assert inputs.look(0.1).direction[1] == 1
+    assert not inputs.look(0.2).devices
+    inputs.feed(mouse("mousedown", 0.2, 0.3), 0.21)
+    inputs.feed(mouse("mouseup", 0.2, 0.3, down=False), 0.22)
+    assert inputs.look(0.3).drag == pytest.approx((0.2, 0.3))
+    assert inputs.look(0.4).drag is None
+
+
+def test_a_release_that_the_page_never_saw_is_noticed():
+    inputs = Inputs()
+    inputs.feed(mouse("mousedown", 0.2, 0.3), 0.0)
+    inputs.feed(key("keydown", "w"), 0.0)
+    inputs.feed({"type": "mouseleave"}, 0.1)
+    assert not inputs.look(0.2).devices, "the mouse left the picture"
+    inputs.feed(mouse("mousemove", 0.5, 0.5, down=True), 0.3)
+    assert inputs.look(0.3).drag == (0.5, 0.5), "it came back with its button still down"
+    inputs.feed(mouse("mousemove", 0.6, 0.5, down=False), 0.4)
+    assert inputs.look(0.4).drag is None, "it was released outside"
+    for moment in (0.5, 0.53, 0.56):
+        inputs.feed(key("keydown", "w", repeat=moment > 0.5), moment)
+    assert inputs.look(0.7).keys == {"w"}
+    assert inputs.look(1.3).keys == set(), "the key stopped repeating without a release"
+
+
+def test_a_key_that_is_held_while_another_repeats_stays_down():
+    inputs = Inputs()
+    inputs.feed(key("keydown", "w"), 0.0)
+    inputs.feed(key("keydown", "w", repeat=True), 0.5)
+    inputs.feed(key("keydown", "d"), 0.6)
+    inputs.feed(key("keydown", "d", repeat=True), 1.1)
+    inputs.look(1.15)
+    inputs.feed(key("keyup", "d"), 1.2)
+    assert inputs.look(9.0).keys == {"w"}
+
+
+def test_a_throttled_move_that_arrives_after_the_release_does_not_drag():
+    inputs = Inputs()
+    inputs.feed(mouse("mousedown", 0.1, 0.1, stamp=10), 0.0)
+    inputs.feed(mouse("mouseup", 0.3, 0.3, down=False, stamp=50), 0.0)
+    inputs.feed(mouse("mousemove", 0.25, 0.25, down=True, stamp=40), 0.0)
+    inputs.look(0.0)
+    assert inputs.look(0.1).drag is None
+
+
+def test_events_of_no_meaning_change_nothing():
+    inputs = Inputs()
+    for event in ({}, {"type": "mousedown"}, {"type": "keydown"}, {"type": "wheel"}, {"type": "dragstart"}, {"x": 1}):
+        inputs.feed(event, 0.0)
+    assert inputs.look(0.0).drag is None and not inputs.look(0.0).direction.any()
+
+
+def test_a_gamepad_drives_and_its_buttons_record(desk):
+    pressed = [False] * 16
+    pressed[9] = True
+    desk.session.pad([0, 0, 0, 0], pressed)
+    desk.session.pad([0, 0, 0, 0], pressed)
+    assert desk.session.state == WAITING, "a button that is held counts once"
+    start = desk.pusher().copy()
+    way = 1.0 if start[1] < 0.256 else -1.0
+    desk.session.pad([0.05, -way, 0, 0], [False] * 16)
+    desk.run(0.5)
+    moved = desk.pusher() - start
+    assert moved[1] * way > 0.05 and abs(moved[0]) < 1e-3, "up on the stick is up in the picture; 0.05 is no direction"
+    desk.session.pad([0, 0, 0, 0], pressed)
+    assert desk.session.state == IDLE and desk.session.kept[0].devices == {"gamepad"}
+
+
+def test_success_failure_and_time_end_an_episode(tmp_path):
+    class Near(PushT):
+        success_overlap = 0.4
+        max_steps = 12
+
+        def start(self, rng):
+            state = super().start(rng)
+            state[2:5] = (0.2272, 0.28, -np.pi / 4)
+            state[[0, 5]], state[[1, 6]] = 0.2272, 0.4
+            return state
+
+    desk = Desk(tmp_path / "a", Near, slack=1.0)
+    assert overlap(desk.session._task.state[:, 2:5])[0] < 0.4
+    desk.session.command("record")
+    desk.drive([(0.2272, 0.25), (0.2272, 0.25)])
+    assert (desk.session.kept[0].outcome, desk.session.state) == ("success", IDLE)
+    desk.session.command("record")
+    desk.drive([(0.4, 0.4)] * 4)
+    assert (desk.session.kept[1].outcome, len(desk.session.kept[1])) == ("time", 12)
+
+    desk = Desk(tmp_path / "b", Avoid)
+    desk.session.command("record")
+    desk.run(10.0, key("keydown", "ArrowUp"))
+    assert [one.outcome for one in desk.session.kept] == ["failure"]
+
+
+def test_every_recording_has_a_new_start_and_a_discarded_one_is_not_kept(desk):
+    starts = []
+    for command in ("stop", "discard", "stop"):
+        desk.session.command("record")
+        starts.append(desk.session._task.state[0].copy())
+        desk.drive([(0.25, 0.25)])
+        desk.session.command(command)
+    assert len({tuple(start) for start in starts}) == 3
+    assert [one.seed for one in desk.session.kept] == [0, 2]
+    np.testing.assert_array_equal(starts[2], PushT(1).starts([2])[0])
+
+
+def test_nothing_is_kept_of_an_episode_without_a_move(desk):
+    desk.session.command("record")
+    desk.run(1.0)
+    desk.session.command("stop")
+    assert desk.session.kept == [] and "Nothing was recorded" in desk.session.message
+
+
+def test_undo_removes_the_last_episode_here_and_in_the_recovery_file(desk):
+    short(desk)
+    short(desk)
+    assert len(files.read(desk.session.recovery)) == 2
+    desk.session.command("undo")
+    assert [one.seed for one in desk.session.kept] == [0]
+    assert len(files.read(desk.session.recovery)) == 1
+    desk.session.command("undo")
+    assert not desk.session.recovery.exists()
+    desk.session.command("undo")
+    assert desk.session.message == "There is no recorded episode to remove."
+
+
+def test_saving_writes_all_episodes_at_once_and_never_over_another_file(desk, tmp_path):
+    short(desk)
+    short(desk)
+    path, count = desk.session.save("mine.npz")
+    assert (path, count) == (tmp_path / "mine.npz", 2)
+    read = files.read(path, {"state": 7, "action": 2})
+    assert read.meta["outcome"] == ["stopped", "stopped"] and read.meta["devices"] == [["mouse"], ["mouse"]]
+    assert read.meta["control_hz"] == PushT.control_hz
+    assert not desk.session.recovery.exists(), "what is saved needs no recovery"
+    before = path.read_bytes()
+    short(desk)
+    with pytest.raises(UserError, match=r"mine.npz exists already; choose another name"):
+        desk.session.save("mine.npz")
+    assert path.read_bytes() == before
+    assert desk.session.save("mine.npz", force=True)[1] == 3
+    assert len(files.read(path)) == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.npz"]
+
+
+def test_commands_at_the_wrong_time_say_so_and_change_nothing(desk):
+    session = desk.session
+    with pytest.raises(UserError, match="no episode was recorded yet"):
+        session.save("a.npz")
+    for name, words in [("stop", "Nothing is being recorded"), ("discard", "There is no running episode")]:
+        session.command(name)
+        assert words in session.message and session.state == IDLE
+    session.command("record")
+    desk.run(0.5, key("keydown", "w"))
+    for name in ("record", "undo"):
+        session.command(name)
+        assert "An episode is being recorded" in session.message and session.state == RECORDING
+    with pytest.raises(UserError, match="stop or discard it before saving"):
+        session.save("a.npz")
+    session.command("stop")
+    with pytest.raises(UserError, match=r"name it a.npz"):
+        session.save("a.zarr")
+
+
+def test_keys_record_stop_discard_and_undo(desk):
+    for name, state in [("Enter", WAITING), ("w", RECORDING), ("Enter", IDLE), ("Enter", WAITING), ("Backspace", IDLE)]:
+        desk.run(0.3, key("keydown", name))
+        assert desk.session.state == state, name
+    assert len(desk.session.kept) == 1
+    desk.run(0.1, key("keydown", "z"), key("keydown", "z", repeat=True))
+    assert len(desk.session.kept) == 0
+
+
+def test_a_page_that_falls_silent_keeps_what_was_recorded_before(desk):
+    session = desk.session
+    session.command("record")
+    desk.run(1.0, mouse("mousedown", *desk.place([0.25, 0.25])))
+    desk.run(PATIENCE + 1, alive=False)
+    assert session.state == IDLE and session.kept[0].outcome == "connection lost"
+    assert 10 <= len(session.kept[0]) <= 11, "the silent seconds are not part of the episode"
+    assert len(files.read(session.recovery)) == 1
+
+
+def test_a_hand_that_nobody_hears_of_is_lifted_before_the_episode_ends(desk):
+    desk.session.command("record")
+    desk.run(0.3, key("keydown", "w"), alive=True)
+    desk.run(1.0, alive=False)
+    here = desk.pusher().copy()
+    desk.run(0.5, alive=False)
+    np.testing.assert_allclose(desk.pusher(), here, atol=1e-3)
+    assert desk.session.state == RECORDING, "a short silence does not end the episode"
+
+
+def test_a_new_session_takes_over_what_another_did_not_save(tmp_path):
+    first = Desk(tmp_path)
+    short(first)
+    short(first)
+    second = Desk(tmp_path)
+    assert "2 unsaved" in second.session.message
+    short(second)
+    assert [one.seed for one in second.session.kept] == [0, 1, 2], "with the next start, not the first again"
+    old, new = first.session.episodes(), second.session.episodes()
+    np.testing.assert_allclose(new["action"][: old.n_steps], old["action"], atol=files.RESOLUTION)
+    assert new.meta["outcome"] == ["stopped"] * 3
+
+
+def test_a_shifted_task_does_not_take_over_the_episodes_of_the_nominal_one(tmp_path):
+    short(Desk(tmp_path))
+    shifted = Desk(tmp_path, PushT.perturbed(friction=1.0))
+    assert shifted.session.kept == []
+    short(shifted)
+    assert shifted.session.episodes().meta["strengths"] == {"friction": 1.0}
+    assert len(Desk(tmp_path).session.kept) == 1
+
+
+def test_a_damaged_recovery_file_is_put_aside(tmp_path):
+    first = Desk(tmp_path)
+    short(first)
+    whole = first.session.recovery.read_bytes()
+    first.session.recovery.write_bytes(whole[:200])
+    second = Desk(tmp_path)
+    assert second.session.kept == [] and "cannot be read" in second.session.message
+    assert (tmp_path / "pusht-unsaved.damaged").read_bytes() == whole[:200]
+
+
+def test_a_full_disk_does_not_end_the_session(desk, monkeypatch):
+    def full(path, episodes):
+        raise UserError("cannot write: the disk is full")
+
+    monkeypatch.setattr(files, "save", full)
+    short(desk)
+    assert len(desk.session.kept) == 1 and "in memory only" in desk.session.message
+
+
+def test_an_idle_session_sleeps_and_an_event_wakes_it(desk):
+    desk.run(REST + 0.5)
+    assert desk.session.tick() is None and not desk.session.woken.is_set()
+    desk.session.feed(mouse("mousemove", 0.5, 0.5, down=False))
+    assert desk.session.woken.is_set() and desk.session.tick() is not None
+
+
+def test_the_step_rate_is_that_of_the_task(desk):
+    desk.session.command("record")
+    desk.run(3.0, key("keydown", "w"))
+    assert desk.session.step_rate == pytest.approx(10.0, rel=0.02)
+
+
+def test_a_picture_shows_where_the_target_is(desk):
+    plain = np.full((96, 96, 3), 200, np.uint8)
+    desk.session.command("record")
+    desk.run(0.1, mouse("mousedown", 0.25, 0.75))
+    shot = desk.session.shot()
+    assert shot.target[0] == pytest.approx((0.25, 0.75), abs=1e-6) and shot.recording
+    drawn = np.asarray(paint(plain, shot))
+    rows, columns = np.nonzero((drawn[4:-4, 4:-4] != 200).any(axis=2))
+    assert (columns.mean() + 4.5) / 96 == pytest.approx(0.25, abs=0.01)
+    assert (rows.mean() + 4.5) / 96 == pytest.approx(0.75, abs=0.01)
+    assert (drawn[0] != 200).any(), "a frame around what is recorded"
+    assert encode(paint(plain, shot))[:2] == b"\xff\xd8"
+
+
+def test_the_lens_of_the_top_camera_agrees_with_the_picture():
+    task = PushT(1)
+    state = task.starts([0])
+    state[0, :2] = (0.1, 0.4)
+    size = 192
+    frame = renderer(PushT, size).frames(state[:, : task.nq])[0].astype(int)
+    blue = (frame[..., 2] - frame[..., 0]) > 80
+    rows, columns = np.nonzero(blue)
+    x, y = Lens(PushT).to_picture(np.array([0.1, 0.4, 0.0]))
+    assert (columns.mean() + 0.5) / size == pytest.approx(x, abs=0.01)
+    assert (rows.mean() + 0.5) / size == pytest.approx(y, abs=0.01)
+    np.testing.assert_allclose(Lens(PushT).to_plane((x, y), 0.0), [0.1, 0.4, 0.0], atol=1e-9)
+
+
+class Workbench(Desk):
+    """The same for the arm."""
+
+    def grasp(self) -> np.ndarray:
+        return arm.forward(self.session._task.state[0, :6])[0]
+
+
+@pytest.fixture
+def bench(tmp_path) -> Workbench:
+    return Workbench(tmp_path, PickPlace)
+
+
+def test_the_mouse_moves_the_gripper_level_and_the_wheel_changes_its_height(bench):
+    bench.session.command("record")
+    goal = bench.grasp() + np.array([0.02, 0.06, 0.0])
+    bench.run(1.5, mouse("mousedown", *bench.lens.to_picture(goal)))
+    np.testing.assert_allclose(bench.grasp(), goal, atol=0.006)
+    for _ in range(4):
+        bench.run(0.2, {"type": "wheel", "deltaY": 100.0, "deltaMode": 0})
+    bench.run(0.5)
+    np.testing.assert_allclose(bench.grasp(), goal - [0, 0, 0.04], atol=0.006)
+    x, y = bench.lens.to_picture(goal)
+    bench.run(0.1, mouse("mousemove", x, y))
+    bench.run(0.5, mouse("mouseup", x, y, down=False))
+    np.testing.assert_allclose(bench.grasp(), goal - [0, 0, 0.04], atol=0.006)
+    bench.session.command("stop")
+    episode = bench.session.episodes().episode(0)
+    assert episode["action"].shape[1] == 6 and (episode["action"] >= arm.LOW - 1e-6).all()
+
+
+def test_keys_move_the_gripper_as_the_picture_shows_it(bench):
+    for name, change in [("ArrowUp", (0, -1)), ("d", (1, 0))]:
+        before = np.array(bench.lens.to_picture(bench.grasp()))
+        bench.run(0.5, key("keydown", name))
+        bench.run(0.3, key("keyup", name))
+        moved = np.array(bench.lens.to_picture(bench.grasp())) - before
+        assert moved @ change > 0.05 and abs(moved @ np.array(change)[::-1]) < 0.03, name
+
+
+def test_space_closes_and_opens_the_jaws_once_a_press(bench):
+    def width() -> float:
+        return bench.session._task.command[0, 5]
+
+    assert width() > 0.4
+    bench.run(1.0, key("keydown", " "), key("keydown", " ", repeat=True), key("keyup", " "))
+    assert width() == pytest.approx(0.0, abs=1e-6)
+    bench.run(1.0, key("keydown", " "), key("keyup", " "))
+    assert width() == pytest.approx(0.5, abs=1e-6)
+
+
+def test_whoever_lets_go_of_the_arm_stops_it(bench):
+    bench.run(0.3, key("keydown", "w"))
+    bench.run(0.5, key("keyup", "w"))
+    before = bench.session._task.command.copy()
+    bench.run(1.0)
+    np.testing.assert_array_equal(bench.session._task.command, before)
+
+
+def test_a_mouse_out_of_reach_leaves_the_arm_within_its_limits(bench):
+    bench.run(0.0, mouse("mousedown", 0.5, 0.5))
+    for x, y in [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]:
+        bench.run(1.0, mouse("mousemove", x, y))
+        command = bench.session._task.command[0]
+        assert np.isfinite(command).all() and (command >= arm.LOW).all() and (command <= arm.HIGH).all()
+        assert bench.grasp()[2] > 0.0
+
+
+def test_a_hand_can_solve_pick_and_place(bench):
+    """With the mouse for the way, the wheel for the height, a key for the jaws, and eyes that know the state."""
+    session = bench.session
+    session.command("record")
+    task = session._task
+
+    def glide(point, seconds=1.5):
+        place = bench.lens.to_picture([*point, bench.grasp()[2]])
+        bench.run(0.0, mouse("mouseup", *place, down=False))
+        bench.run(0.1)
+        bench.run(seconds, mouse("mousedown", *place))
+
+    def sink(height):
+        for _ in range(40):
+            off = arm.forward(task.command[0])[0][2] - height
+            if abs(off) < 0.003 or session.state == IDLE:
+                break
+            bench.run(0.1, {"type": "wheel", "deltaY": np.clip(off, -0.01, 0.01) / 0.01 * 100, "deltaMode": 0})
+
+    cube, target = task.state[0, 6:8].copy(), task.state[0, 13:15].copy()
+    bench.run(0.0, mouse("mousedown", *bench.lens.to_picture([*cube, bench.grasp()[2]])))
+    glide(cube)
+    w, _, _, z = task.state[0, 9:13]
+    wanted = 2 * np.arctan2(z, w)
+    for _ in range(60):
+        opening = arm.forward(task.command[0])[1][:2, 2]
+        off = (wanted - np.arctan2(opening[1], opening[0]) + np.pi / 4) % (np.pi / 2) - np.pi / 4
+        if abs(off) < 0.03:
+            break
+        way = "r" if off > 0 else "f"
+        slow = [key("keydown", "Shift")] if abs(off) < 0.15 else []
+        bench.run(0.1, *slow, key("keydown", way))
+        bench.run(0.0, key("keyup", way), key("keyup", "Shift"))
+    glide(cube, 0.5)
+    sink(0.016)
+    glide(cube, 0.5)
+    bench.run(1.0, key("keydown", " "), key("keyup", " "))
+    sink(0.06)
+    glide(target, 2.5)
+    sink(0.018)
+    bench.run(1.0, key("keydown", " "), key("keyup", " "))
+    assert [one.outcome for one in session.kept] == ["success"], (session.message, session.score)
+    assert session.kept[0].devices == {"mouse", "keyboard"}
+
+
+def test_a_task_that_no_hand_fits_is_refused():
+    class Odd(PushT):
+        action_low = np.zeros(5)
+
+    with pytest.raises(UserError, match="has 5 actions and nobody wrote a pilot"):
+        pilot_for(Odd)
+
+
+# -- the widget, without a browser -------------------------------------------------------------------------------------
+@pytest.fixture
+def no_reader(monkeypatch):
+    for name in ("ILBOOK_OUT", "JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_without_a_reader_the_cell_shows_a_film_with_a_description(no_reader):
+    assert not widgets.is_live()
+    shown = widgets.teleop(PushT)
+    assert isinstance(shown, media.Film) and "scripted expert" in shown.title and "success" in shown.title
+    assert "ring marks the target" in shown.alt
+    page = shown._repr_html_()
+    assert "<script" not in page and "http" not in page
+
+
+def test_the_film_can_show_what_a_hand_recorded(desk, no_reader):
+    short(desk)
+    path, _ = desk.session.save("mine.npz")
+    shown = widgets.teleop(PushT, recorded=path)
+    assert "a hand drives pusht" in shown.title and "stopped" in shown.title
+    with pytest.raises(UserError, match="episodes 0 to 0, and no episode 3"):
+        widgets.film(PushT, path, episode=3)
+
+
+@pytest.mark.parametrize(
+    ("variables", "live"),
+    [({}, False), ({"JPY_SESSION_NAME": "a.ipynb"}, True), ({"JPY_SESSION_NAME": "a", "ILBOOK_OUT": "/tmp"}, False)],
+)
+def test_a_reader_is_noticed_by_the_document_that_started_the_kernel(no_reader, monkeypatch, variables, live):
+    from types import SimpleNamespace
+
+    import IPython
+
+    monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(kernel=object()))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert widgets.is_live() is live
+
+
+@pytest.fixture
+def widget(tmp_path):
+    shown = widgets.teleop(PushT, tmp_path, live=True)
+    yield shown
+    widgets._sessions[PushT, tmp_path][1].close()
+
+
+def test_running_the_cell_again_goes_on_with_the_same_session(widget, tmp_path):
+    widget.session.command("record")
+    widget.session.feed(key("keydown", "w"))
+    until(lambda: len(widget.session._current) >= 3)
+    again = widgets.teleop(PushT, tmp_path, live=True)
+    assert again.session is widget.session and not widget._thread.is_alive()
+    assert len(again.session.kept) == 1, "what was being recorded is kept"
+    assert again._thread.is_alive()
+
+
+def test_a_page_that_receives_nothing_is_not_flooded(widget):
+    began = time.monotonic()
+    for _ in range(4):
+        widget.session.feed(mouse("mousemove", 0.5, 0.5, down=False))
+        time.sleep(0.15)
+    assert widget.sent <= widgets.UNSEEN + (time.monotonic() - began) / widgets.PROBE + 1
+    widget._received.value = widget.sent
+    before = widget.sent
+    until(lambda: widget.sent > before + 2)
+
+
+def test_the_file_is_saved_with_the_button_and_not_twice(widget, tmp_path):
+    widget.session.command("record")
+    widget.session.feed(key("keydown", "w"))
+    until(lambda: len(widget.session._current) >= 2)
+    widget._record.click()
+    assert widget._record.description == "Record" and not widget._save.disabled
+    widget._save.click()
+    assert len(files.read(tmp_path / "pusht-by-hand.npz")) == 1
+    widget._save.click()
+    assert "exists already" in widget._note.value
+    widget._replace.value = True
+    widget._save.click()
+    assert "Saved 1 episode" in widget._note.value
+    widget._file.value = "<b>.csv"
+    widget._save.click()
+    assert "&lt;b&gt;.npz" in widget._note.value, "what a reader types is shown, not run"
+
+
+def test_a_fault_in_the_loop_is_shown_and_keeps_the_episode(widget, monkeypatch):
+    widget.session.command("record")
+    widget.session.feed(key("keydown", "w"))
+    until(lambda: len(widget.session._current) >= 2)
+
+    def broken(*_):
+        raise RuntimeError("no more colours")
+
+    monkeypatch.setattr(widget, "_show", broken)
+    widget._received.value = widget.sent
+    until(lambda: not widget._thread.is_alive())
+    assert "no more colours" in widget._note.value and len(widget.session.kept) == 1
+
+
+def until(condition, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
