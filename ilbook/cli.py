@@ -7,10 +7,10 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from ilbook.cli_answer import Answer, columns, whole
 from ilbook.errors import UserError, unknown
 
 ROW_KEYS = ("id", "status", "seconds", "peak_mb", "claims")
@@ -19,15 +19,6 @@ CLAIM_KEYS = (
     "profile", "stale",
 )  # fmt: skip
 FEW_VIDEOS = 3  # more than that: name their folder
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command has to say: rows for --json, text for people, the exit status."""
-
-    rows: object
-    text: str
-    status: int = 0
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,9 +52,11 @@ def _known(argv: list[str]) -> list[str]:
     commands = ["run", "book", "hygiene", "claims", "methods", "tasks", "data", "doctor"]
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         raise unknown("command", argv[0], commands)
-    actions = ["make", "check", "describe", "learn", "import", "export"]
-    if argv[:1] == ["data"] and len(argv) > 1 and not argv[1].startswith("-") and argv[1] not in actions:
-        raise unknown("data command", argv[1], actions)
+    if argv[:1] == ["data"] and len(argv) > 1 and not argv[1].startswith("-"):
+        from ilbook import cli_data
+
+        if argv[1] not in cli_data.COMMANDS:
+            raise unknown("data command", argv[1], cli_data.COMMANDS)
     return argv
 
 
@@ -79,14 +72,14 @@ def _parser() -> argparse.ArgumentParser:
 
     run = command("run", _run, "Execute notebooks; unchanged ones are reused.")
     run.add_argument("ids", nargs="*", metavar="ID", help="notebook ids such as 01_first_policy (default: all)")
-    run.add_argument("--seed", type=_whole, help="the seed that fixes every number (default: the notebook's own)")
+    run.add_argument("--seed", type=whole, help="the seed that fixes every number (default: the notebook's own)")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value for a parameter")
     run.add_argument("--publish", action="store_true", help="copy the results to data/results, to be committed")
     book = command("book", _book, "Execute all notebooks and build the site in build/site.")
     for added in (run, book):
         added.add_argument("--profile", default="lecture", help="smoke, lecture (default) or full")
         added.add_argument(
-            "--jobs", type=_whole, default=1, metavar="N", help="notebooks at a time; they share the cores"
+            "--jobs", type=whole, default=1, metavar="N", help="notebooks at a time; they share the cores"
         )
         added.add_argument(
             "--timeout", type=float, metavar="S", help="seconds a notebook may take (default: by profile)"
@@ -100,42 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     command("tasks", _tasks, "List the simulated tasks.")
     command("doctor", _doctor, "Check this machine; every failing line says what to do.")
 
-    data = commands.add_parser("data", help="Make, check, measure or convert demonstrations.", allow_abbrev=False)
-    actions = data.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    make = command("make", _data_make, "Make a shipped data set again.", actions)
-    make.add_argument("name", help="a data set such as pusht")
-    make.add_argument("--out", type=Path, help=".npz file to write (default: where the book expects it)")
-    make.add_argument("--seed", type=_whole, help="seed of the starts and of the expert's noise")
-    make.add_argument("--n", type=_whole, help="number of demonstrations")
-    command("check", _data_check, "Check every shipped demonstration file against the manifest.", actions)
-    learn = command("learn", _data_learn, "Clone the shipped data sets plainly; record the success.", actions)
-    learn.add_argument("names", nargs="*", metavar="NAME", help="data sets such as pusht (default: all)")
-    describe = command("describe", _data_describe, "Length, speed, rests and consistency of demonstrations.", actions)
-    describe.add_argument("names", nargs="*", metavar="NAME", help="data sets such as pusht (default: all)")
-    describe.add_argument("--human", type=Path, metavar="ZARR", help="also the human PushT data; keep their figures")
-    into = command("import", _data_import, "Convert a data set of any known format to our own.", actions)
-    out = command("export", _data_export, "Convert episodes to a format of the field.", actions)
-    into.add_argument("source", help="LeRobotDataset v3, Diffusion Policy's zarr, robomimic or Minari HDF5")
-    into.add_argument("target", type=Path, help="NAME.npz, or another name for a folder of arrays")
-    out.add_argument("source", help="a file or folder of episodes, or the name of a shipped data set")
-    out.add_argument("target", type=Path, help="what to write")
-    out.add_argument("--format", required=True, help="lerobot, zarr or hdf5")
-    out.add_argument("--video", action="store_true", help="pictures as h264: smaller, with small errors (lerobot)")
-    for added in (into, out):
-        added.add_argument("--force", action="store_true", help="replace the target if it exists")
-        added.add_argument("--arrays", type=_listed, metavar="A,B", help="only these arrays (default: all)")
-        added.add_argument("--fps", type=float, help="frames a second, where the source does not say")
+    from ilbook import cli_data
+
+    cli_data.add(commands, command)
     return parser
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
-    return int(text)
-
-
-def _listed(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _run(arguments: argparse.Namespace) -> Answer:
@@ -219,7 +180,7 @@ def _claims(arguments: argparse.Namespace) -> Answer:
         where = (row["id"], row["notebook"], row["profile"])
         sample = (f"{row['minimum']:g}", _or_dash(row["n"]), _or_dash(row["seeds"]))
         lines.append((*where, row["verdict"], _interval(row), *sample, "stale" if row["stale"] else ""))
-    return Answer(rows, _columns(lines) if rows else "no notebook declares a claim")
+    return Answer(rows, columns(lines) if rows else "no notebook declares a claim")
 
 
 def _interval(row: dict) -> str:
@@ -232,13 +193,6 @@ def _or_dash(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _columns(lines: list[tuple[str, ...]]) -> str:
-    """Lines of equally many texts as aligned columns, the first line underlined."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines = [lines[0], tuple("-" * width for width in widths), *lines[1:]]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-
-
 def _methods(arguments: argparse.Namespace) -> Answer:
     from ilbook import methods
 
@@ -247,7 +201,7 @@ def _methods(arguments: argparse.Namespace) -> Answer:
     for row in rows:
         notebook, claims = _or_dash(row["notebook"]), ", ".join(row["claims"]) or "-"
         lines.append((row["slug"], str(row["year"]), row["part"], row["status"], notebook, claims))
-    return Answer(rows, _columns(lines))
+    return Answer(rows, columns(lines))
 
 
 def _tasks(arguments: argparse.Namespace) -> Answer:
@@ -260,7 +214,7 @@ def _tasks(arguments: argparse.Namespace) -> Answer:
         lines.append((row["name"], row["gym_id"], *(f"{size:g}" for size in sizes), row["summary"]))
     shifts = [("task", "perturbation", "what strength 1 does")]
     shifts += [(row["name"], name, effect) for row in rows for name, effect in row["perturbations"].items()]
-    return Answer(rows, f"{_columns(lines)}\n\n{_columns(shifts)}")
+    return Answer(rows, f"{columns(lines)}\n\n{columns(shifts)}")
 
 
 def _doctor(arguments: argparse.Namespace) -> Answer:
@@ -273,72 +227,6 @@ def _doctor(arguments: argparse.Namespace) -> Answer:
         if not row["ok"]:
             lines.append(f"      {row['fix']}")
     return Answer(rows, "\n".join(lines), int(not all(row["ok"] for row in rows)))
-
-
-def _data_make(arguments: argparse.Namespace) -> Answer:
-    from ilbook.data import make
-
-    path = make.make(arguments.name, out=arguments.out, seed=arguments.seed, n=arguments.n)
-    return Answer({"written": str(path)}, f"written: {path}")
-
-
-def _data_check(arguments: argparse.Namespace) -> Answer:
-    from ilbook.data import manifest
-
-    names = manifest.check()
-    return Answer(names, f"{len(names)} data sets agree with the manifest")
-
-
-def _data_learn(arguments: argparse.Namespace) -> Answer:
-    from ilbook import learnability
-
-    rows = learnability.measure(arguments.names, progress=sys.stderr)
-    lines = [("data set", "success (95 % interval)", "n", "trained")]
-    for row in rows:
-        interval = f"{row['success']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-        lines.append((row["set"], interval, str(row["n"]), f"{row['train_seconds']} s"))
-    return Answer(rows, _columns(lines))
-
-
-def _data_describe(arguments: argparse.Namespace) -> Answer:
-    from ilbook import data, tasks
-    from ilbook.data import human, manifest
-    from ilbook.data.describe import describe
-
-    entries = manifest.entries()
-    names = arguments.names or list(entries)
-    rows = {}
-    for name in names:
-        episodes = data.load(name, pictures=False)
-        rows[name] = describe(episodes, tasks.get(entries[name]["task"]).control_hz)
-    if arguments.human is not None:
-        rows["human pusht"] = human.write_figures(arguments.human)
-    lines = [("data set", *next(iter(rows.values())))]
-    lines += [(name, *(f"{value:.4g}" for value in row.values())) for name, row in rows.items()]
-    return Answer(rows, _columns(lines))
-
-
-def _data_import(arguments: argparse.Namespace) -> Answer:
-    from ilbook.data import formats
-
-    progress = formats.bar("import")
-    arrays, fps = arguments.arrays, arguments.fps
-    return _converted(formats.import_(arguments.source, arguments.target, arguments.force, progress, arrays, fps))
-
-
-def _data_export(arguments: argparse.Namespace) -> Answer:
-    from ilbook.data import formats
-
-    options = {"arrays": arguments.arrays, "fps": arguments.fps, "video": arguments.video}
-    force, progress = arguments.force, formats.bar("export")
-    return _converted(
-        formats.export(arguments.source, arguments.target, arguments.format, force, progress, **options)
-    )
-
-
-def _converted(row: dict) -> Answer:
-    arrays = ", ".join(row["arrays"])
-    return Answer(row, f"written: {row['written']}, {row['episodes']} episodes, {row['steps']} steps, arrays {arrays}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The two pages that are written when the book is built: the ledger of claims and the map of methods."""
+"""The pages that are written when the book is built: ledger of claims, map of methods, shipped demonstrations."""
 
 import re
 from collections import Counter
 from pathlib import Path
 
-from ilbook import claims, methods
+from ilbook import claims, learnability, methods
 from ilbook.book import notebook as notebooks
 from ilbook.profile import root
 
@@ -112,6 +112,35 @@ def _method(row: dict, verdicts: dict[tuple[str, str], list[str]]) -> tuple[str,
     return title, str(row["year"]), badge(row["status"]), page, ", ".join(tested) or "–"
 
 
+def data_sets() -> str:
+    """The page with the shipped demonstrations and how well a plain policy clones each, as Markdown."""
+    from ilbook.data.make import RECIPES
+
+    rows = learnability.rows()
+    lines = ["# Demonstrations in the book", "", DATA_INTRODUCTION, ""]
+    head = ("set", "what it is", "episodes", "steps", "size", "success of a plain clone (95 % interval)", "n")
+    lines += _table(head, [_set(row, RECIPES[row["set"]].what) for row in rows])
+    lines += ["", "## The plain policy", "", PLAIN_INTRODUCTION, ""]
+    names = ("task", "predicts", "executes", "training steps", "hidden layers", "batch", "learning rate")
+    plain = []
+    for task, p in learnability.PLAIN.items():
+        sizes = (f"{p.steps:,}", f"{p.depth} x {p.width}", str(p.batch), f"{p.learning_rate:g}")
+        plain.append((task, str(p.horizon), str(p.n_exec), *sizes))
+    return "\n".join([*lines, *_table(names, plain), ""])
+
+
+def _set(row: dict, what: str) -> tuple[str, ...]:
+    result = row["result"]
+    if result is None:
+        success, n = badge("not evaluated"), "–"
+    else:
+        success = f"{result['success']:.3f} ({result['low']:.3f} to {result['high']:.3f})"
+        success += " {bdg-dark}`stale`" if row["stale"] else ""
+        n = str(result["n"])
+    size = f"{row['bytes'] / 1e6:.1f} MB"
+    return f"`{row['set']}`", _plain(what), str(row["episodes"]), f"{row['steps']:,}", size, success, n
+
+
 LEDGER_INTRODUCTION = """\
 Every claim of the book, whatever became of it. A claim was written down before its run; the recorded episodes decided.
 What the words mean, and why an interval is compared with the smallest effect that was asked for, stands in
@@ -121,3 +150,14 @@ MAP_INTRODUCTION = """\
 The published systems that this book is to cover, part by part, and how far each one has come. *Planned*: nothing to
 run yet. *Draft*: the notebook runs. *Faithful*: its mechanism was checked against the paper, and what differs is
 listed. *Reproduced*, *contradicted* and *inconclusive*: what the full profile said about the paper's claim."""
+
+DATA_INTRODUCTION = """\
+All demonstrations that come with the book. Each set is made by one command, `ilbook data make NAME`, from the seed in
+`data/manifest.json`, and loaded by `data.load("NAME")`. What a set is worth shows when it is cloned, so the table gives
+the success of one plain policy on 200 new starts, measured with `ilbook data learn`. A set on which a simple clone
+already succeeds always would leave nothing to teach; one on which nothing succeeds would teach nothing either."""
+
+PLAIN_INTRODUCTION = """\
+A multilayer perceptron predicts the next actions relative to the present position, with a squared error; the first of
+them are executed, then it looks again. One training, one seed, ten minutes at most on two cores. Sets with pictures are
+cloned from their states here."""

@@ -74,6 +74,7 @@ def put_together(top: Path, profile: str) -> Path:
     shutil.copytree(top / ASSETS, stage / ASSETS)
     (stage / "ledger.md").write_text(generated.ledger(), encoding="utf-8")
     (stage / "method_map.md").write_text(generated.method_map(), encoding="utf-8")
+    (stage / "data.md").write_text(generated.data_sets(), encoding="utf-8")
     return stage
 
 

@@ -1,15 +1,12 @@
 """How long it takes to get data in and out."""
 
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ilbook import data
-from ilbook.data import files, formats
-from ilbook.profile import root
+from ilbook.data import files, formats, human
 
 pytestmark = pytest.mark.bench
 
@@ -31,9 +28,8 @@ def fastest(run, limit: float, what: str) -> float:
 
 
 def test_human_pusht_is_imported_quickly(tmp_path):
-    given = os.environ.get("ILBOOK_HUMAN_PUSHT")
-    source = Path(given) if given else root().parent / "shared" / "data" / "pusht_cchi_v7_replay.zarr"
-    if not source.exists():
+    source = human.find()
+    if source is None:
         pytest.skip("the human PushT data are not here; ILBOOK_HUMAN_PUSHT can name the zarr folder")
     arrays = ["state", "action", "keypoint", "n_contacts"]  # all but the pictures
 

@@ -1,6 +1,7 @@
 """The shipped demonstrations, their manifest, and what happens to damaged files."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -24,19 +25,21 @@ def episodes() -> Episodes:
 
 
 def test_manifest_agrees_with_the_files():
-    assert set(manifest.check()) == {"avoid", "pusht"}
-    assert sum(entry["bytes"] for entry in manifest.entries().values()) < 3_000_000
+    assert manifest.check() == sorted(make.RECIPES), "each recipe is shipped"
+    assert sum(entry["bytes"] for entry in manifest.entries().values()) < 15_000_000
+    files_of = [root() / "data" / "demos" / folder for folder in ("avoid", "insert", "pickplace", "pusht")]
+    assert all(file.stat().st_size < 2_000_000 for folder in files_of for file in folder.iterdir())
 
 
-@pytest.mark.parametrize("name", ["avoid", "pusht"])
+@pytest.mark.parametrize("name", list(make.RECIPES))
 def test_shipped_demonstrations(name):
-    demos, task = data.load(name), tasks.get(name)
     entry = manifest.entries()[name]
+    demos, task = data.load(name, pictures=False), tasks.get(entry["task"])
     assert (len(demos), demos.n_steps) == (entry["episodes"], entry["steps"])
-    assert len(demos) >= 200
+    assert len(demos) == make.RECIPES[name].n
     assert demos["obs"].shape == (demos.n_steps, len(task.obs_names))
     assert demos["obs"].dtype == demos["action"].dtype == np.float32
-    lead = np.linalg.norm(demos["action"] - demos["state"][:, -2:], axis=1)
+    lead = np.linalg.norm((demos["action"] - demos["state"][:, -demos["action"].shape[1] :]) * task.weight, axis=1)
     # Recorded targets stay within what the rate limit lets the servo reach, give or take a slip of the hand.
     assert np.quantile(lead, 0.99) < 1.5 * task.max_speed / task.control_hz
 
@@ -148,14 +151,24 @@ def test_unknown_data_set():
 
 def test_a_changed_file_is_noticed(tmp_path, monkeypatch):
     listed = manifest.entries()
-    for entry in listed.values():
-        target = tmp_path / "data" / entry["file"]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((root() / "data" / entry["file"]).read_bytes())
+    shutil.copytree(root() / "data" / "demos", tmp_path / "data" / "demos")
     (tmp_path / "data" / "manifest.json").write_text(json.dumps(listed))
     monkeypatch.setattr(manifest, "root", lambda: tmp_path)
     assert manifest.check() == list(listed)
-    with (tmp_path / "data" / listed["avoid"]["file"]).open("ab") as file:
-        file.write(b"x")
-    with pytest.raises(UserError, match=r"avoid.npz is not the file that the manifest lists"):
-        manifest.check()
+    for changed in ("avoid/avoid.npz", "pickplace/pickplace_pixels_03.mp4"):
+        path = tmp_path / "data" / "demos" / changed
+        before = path.read_bytes()
+        path.write_bytes(before + b"x")
+        with pytest.raises(UserError, match=rf"{path.name} is not the file that the manifest lists"):
+            manifest.check()
+        path.write_bytes(before)
+
+
+def test_pictures_of_a_set_show_its_states():
+    """The films are small, so they differ from what is drawn by a few grey levels, and no more."""
+    demos = data.load("pickplace_pixels")
+    assert demos["image"].shape == (demos.n_steps, 96, 96, 3) and demos["image"].dtype == np.uint8
+    rows = np.linspace(0, demos.n_steps - 1, 40).astype(int)
+    drawn = tasks.get("pickplace")(1).render(demos["state"][rows].astype(np.float64), 96)
+    off = np.abs(demos["image"][rows].astype(int) - drawn.astype(int)).mean(axis=(1, 2, 3))
+    assert off.max() < 4

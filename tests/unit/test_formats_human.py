@@ -1,6 +1,5 @@
 """The human PushT demonstrations in our conventions; evidence from data that nobody here made."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +7,13 @@ import pytest
 
 from ilbook.data import Episodes, files, formats, human
 from ilbook.errors import UserError
-from ilbook.profile import root
 from ilbook.tasks.pusht import RECTANGLES, PushT, overlap, to_block
 
 
 def published() -> Path:
-    """The zarr store: ILBOOK_HUMAN_PUSHT, else beside the repository."""
-    given = os.environ.get("ILBOOK_HUMAN_PUSHT")
-    path = Path(given) if given else root().parent / "shared" / "data" / "pusht_cchi_v7_replay.zarr"
-    if not path.exists():
+    """The zarr store, where the reader keeps it."""
+    path = human.find()
+    if path is None:
         pytest.skip("the human PushT data are not here; ILBOOK_HUMAN_PUSHT can name the zarr folder")
     return path
 
