@@ -45,7 +45,7 @@ class Plain:
 
 PLAIN = {
     "avoid": Plain(horizon=8, n_exec=8, relative_to=(0, 1), steps=6_000),
-    "insert": Plain(horizon=8, n_exec=8, relative_to=(0, 1, 2), steps=8_000),
+    "insert": Plain(horizon=8, n_exec=8, relative_to=(3, 4, 5), steps=8_000, width=256),
     "pickplace": Plain(horizon=8, n_exec=4, relative_to=(6, 7, 8, 9, 10, 11), steps=8_000, width=384),
     "pusht": Plain(horizon=4, n_exec=3, relative_to=(0, 1)),
 }

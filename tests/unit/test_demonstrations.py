@@ -10,7 +10,7 @@ from ilbook import data, tasks
 from ilbook.data import files, make, manifest
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
-from ilbook.experts import avoid, pusht
+from ilbook.experts import avoid, insert, pickplace, pusht
 from ilbook.profile import root
 from ilbook.tasks.avoid import N_MODES, Avoid
 from ilbook.tasks.pusht import PushT, overlap
@@ -74,7 +74,8 @@ def test_demonstrations_follow_from_their_seed(expert, task):
 
 def test_the_shipped_files_can_be_made_again(tmp_path):
     """The first demonstrations made now are those in the file; a batch's size does not change its members."""
-    for name, expert in (("avoid", avoid), ("pusht", pusht)):
+    made = (("avoid", avoid), ("insert_50", insert), ("pickplace", pickplace), ("pusht", pusht))
+    for name, expert in made:
         shipped = data.load(name)
         again = tmp_path / f"{name}.npz"
         files.save(again, expert.demonstrate(4, manifest.entries()[name]["seed"]))

@@ -167,7 +167,7 @@ def test_no_text_names_a_folder_of_somebodys_machine_or_a_package_host(files):
     hosts = r"(?:pypi|pythonhosted|anaconda|npmjs)[.](?:org|com)|pytorch[.]org/whl"
     found = []
     for path in files:
-        if "mathjax" in path.parts or path.suffix in {".npz", ".png", ".ico", ".woff", ".safetensors"}:
+        if "mathjax" in path.parts or path.suffix in {".npz", ".mp4", ".png", ".ico", ".woff", ".safetensors"}:
             continue
         pattern = hosts if "tests" in path.parts else f"{folders}|{hosts}"  # tests of this rule elsewhere need examples
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

@@ -194,7 +194,7 @@ def test_figure_and_source_show_at_once(monkeypatch):
 def test_source_is_the_source_as_it_stands():
     text = viz._source(stats.Estimate.negated)
     first, _, code = text.partition("\n\n```python\n")
-    assert first.startswith("`Estimate.negated` in `ilbook/stats.py`, from line ")
+    assert first.startswith("`Estimate.negated` in `ilbook/stats/estimate.py`, from line ")
     assert code.startswith("def negated(self)") and code.endswith("\n```")
     assert "````python" in viz._source(test_source_is_the_source_as_it_stands)  # which holds three ``` itself
     with pytest.raises(UserError, match="no source"):

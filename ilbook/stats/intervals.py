@@ -1,0 +1,86 @@
+"""Intervals for one success rate, and how often an interval really holds the truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+
+import numpy as np
+
+from ilbook.stats.estimate import Estimate, check_counts, check_level, check_pairs, check_rate
+
+
+def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:
+    """A success rate with its Wilson score interval (Wilson 1927), sound for few episodes and for rates of 0 or 1."""
+    check_level(level)
+    check_counts(successes, n)
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    rate = successes / n
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    # At rates of 0 and 1 the interval ends there exactly; rounding would leave 1e-17.
+    low = 0.0 if successes == 0 else centre - half
+    high = 1.0 if successes == n else centre + half
+    return Estimate(rate, low, high, int(n), 1, f"Wilson interval, {level:.0%}")
+
+
+def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Estimate:
+    """A success rate with its exact interval (Clopper and Pearson 1934): holds the truth at least as often as it says.
+
+    It is wider than Wilson's, because no rate at all may fall short of the level.
+    """
+    from scipy.special import betaincinv
+
+    check_level(level)
+    check_counts(successes, n)
+    tail = (1 - level) / 2
+    low = 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, tail))
+    high = 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, 1 - tail))
+    return Estimate(successes / n, low, high, int(n), 1, f"Clopper-Pearson interval, {level:.0%}")
+
+
+def jeffreys(successes: int, n: int, level: float = 0.95) -> Estimate:
+    """A success rate with Jeffreys' interval (Brown, Cai and DasGupta 2001), the equal tails of Beta(s + 1/2, f + 1/2).
+
+    For few episodes its coverage stays nearer to the level than Wilson's: see `coverage`.
+    """
+    from scipy.special import betaincinv
+
+    check_level(level)
+    check_counts(successes, n)
+    tail = (1 - level) / 2
+    a, b = successes + 0.5, n - successes + 0.5
+    # With no success, or no failure, an equal-tailed interval would leave out the rate that was seen.
+    low = 0.0 if successes == 0 else float(betaincinv(a, b, tail))
+    high = 1.0 if successes == n else float(betaincinv(a, b, 1 - tail))
+    return Estimate(successes / n, low, high, int(n), 1, f"Jeffreys interval, {level:.0%}")
+
+
+def coverage(interval: Callable[[int, int], Estimate], n: int, rates: Sequence[float]) -> np.ndarray:
+    """Probability (R,) that the interval from n episodes holds the true rate, for each of `rates` (R,); exact.
+
+    With n episodes there are only n + 1 intervals, so the probability jumps as the rate moves past an end of one.
+    """
+    check_pairs(n)
+    check_rate(*rates)
+    truth = np.asarray(rates, dtype=float)
+    made = [interval(successes, n) for successes in range(n + 1)]
+    low, high = np.array([(estimate.low, estimate.high) for estimate in made]).T
+    holds = (low <= truth[:, None]) & (truth[:, None] <= high)  # (R, n + 1)
+    return (binomial(n, truth) * holds).sum(axis=1)
+
+
+def binomial(n: int, rates: float | np.ndarray) -> np.ndarray:
+    """Probability (..., n + 1) of each number of successes in n episodes, for success rates (...)."""
+    rates = np.asarray(rates, dtype=float)[..., None]
+    k = np.arange(n + 1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # rates of 0 and 1: 0 * log 0 is 0 here
+        logs = np.where(k > 0, k * np.log(rates), 0.0) + np.where(k < n, (n - k) * np.log1p(-rates), 0.0)
+    return np.exp(log_choose(n) + logs)
+
+
+def log_choose(n: int) -> np.ndarray:
+    """Logarithms (n + 1,) of the binomial coefficients n over k."""
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
+    return factorials[n] - factorials - factorials[::-1]

@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+from statsmodels.stats.proportion import proportion_confint
+
+from ilbook import stats
+from ilbook.errors import UserError
+from ilbook.stats.intervals import binomial, coverage
+from ilbook.stats.posterior import Posterior
+
+RATES = np.round(np.arange(0.05, 0.951, 0.05), 2)
+COUNTS = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+INTERVALS = [stats.wilson, stats.clopper_pearson, stats.jeffreys]
+
+
+@given(COUNTS, st.sampled_from([0.9, 0.95]))
+def test_clopper_pearson_agrees_with_statsmodels(counts, level):
+    estimate = stats.clopper_pearson(*counts, level)
+    assert (estimate.low, estimate.high) == pytest.approx(proportion_confint(*counts, 1 - level, "beta"), abs=1e-9)
+    assert estimate.effect == counts[0] / counts[1]
+
+
+@given(COUNTS.filter(lambda counts: 0 < counts[0] < counts[1]))
+def test_jeffreys_agrees_with_statsmodels(counts):
+    estimate = stats.jeffreys(*counts)
+    assert (estimate.low, estimate.high) == pytest.approx(proportion_confint(*counts, 0.05, "jeffreys"), abs=1e-9)
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+@pytest.mark.parametrize("counts", [(0, 0), (3, 2), (-1, 2), (0.5, 2), (float("nan"), 2), (1, float("nan"))])
+def test_an_interval_refuses_what_is_no_rate(interval, counts):
+    with pytest.raises(UserError, match="is no rate"):
+        interval(*counts)
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_no_and_only_successes_end_at_the_border(interval):
+    assert interval(0, 10).low == 0 and interval(10, 10).high == 1
+    assert 0 < interval(0, 10).high < 0.35
+
+
+@given(st.integers(1, 60), st.sampled_from([0.0, 0.05, 0.5, 0.73, 1.0]))
+def test_binomial_is_scipys(n, rate):
+    assert binomial(n, rate) == pytest.approx(scipy_stats.binom.pmf(np.arange(n + 1), n, rate), abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [20, 100])
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_coverage_is_what_5000_simulated_samples_show(interval, n):
+    rng = np.random.default_rng(n)
+    made = np.array([(interval(s, n).low, interval(s, n).high) for s in range(n + 1)])
+    for rate, exact in zip(RATES, coverage(interval, n, RATES), strict=True):
+        low, high = made[rng.binomial(n, rate, size=5000)].T
+        assert ((low <= rate) & (rate <= high)).mean() == pytest.approx(exact, abs=0.012)
+
+
+def outside(interval, n):
+    """The rates at which the interval covers less than 93 or more than 97 % of the time, exactly."""
+    exact = coverage(interval, n, RATES)
+    return dict(
+        zip(RATES[(exact < 0.93) | (exact > 0.97)].tolist(), exact[(exact < 0.93) | (exact > 0.97)], strict=True)
+    )
+
+
+def test_at_100_episodes_wilson_and_jeffreys_cover_at_93_to_97_percent():
+    assert outside(stats.wilson, 100) == outside(stats.jeffreys, 100) == {}
+
+
+def test_at_20_episodes_the_counts_are_too_coarse_for_93_to_97_percent_everywhere():
+    wilson = outside(stats.wilson, 20)
+    assert {rate: round(float(exact), 3) for rate, exact in wilson.items()} == {
+        0.05: 0.925, 0.15: 0.978, 0.3: 0.975, 0.7: 0.975, 0.85: 0.978, 0.95: 0.925
+    }  # fmt: skip
+    assert set(outside(stats.jeffreys, 20)) == {0.05, 0.95}
+    # No interval can do it at 0.05: whatever run of counts it accepts there, the run has another probability.
+    mass = binomial(20, 0.05)
+    runs = [mass[first : last + 1].sum() for first in range(21) for last in range(first, 21)]
+    assert not any(0.93 <= run <= 0.97 for run in runs)
+
+
+@pytest.mark.parametrize("interval", [stats.wilson, stats.jeffreys])
+@pytest.mark.parametrize("n", [20, 100])
+def test_on_average_over_the_rates_coverage_is_the_level(interval, n):
+    assert coverage(interval, n, np.linspace(0.05, 0.95, 901)).mean() == pytest.approx(0.95, abs=0.005)
+
+
+@pytest.mark.parametrize("n", [5, 20, 100])
+def test_clopper_pearson_never_covers_less_than_it_says(n):
+    assert coverage(stats.clopper_pearson, n, np.linspace(0, 1, 501)).min() >= 0.95
+
+
+def test_coverage_refuses_what_is_no_rate():
+    with pytest.raises(UserError, match="between 0 and 1"):
+        coverage(stats.wilson, 10, [0.5, float("nan")])
+    with pytest.raises(UserError, match="n is 0"):
+        coverage(stats.wilson, 0, [0.5])
+
+
+@given(COUNTS, st.sampled_from([0.5, 1.0, 2.0]))
+def test_the_posterior_is_scipys_beta(counts, prior):
+    posterior = Posterior(*counts, prior)
+    reference = scipy_stats.beta(prior + counts[0], prior + counts[1] - counts[0])
+    estimate = posterior.interval(0.9)
+    assert (estimate.effect, estimate.low, estimate.high) == pytest.approx((reference.mean(), *reference.interval(0.9)))
+    rates = np.linspace(0.01, 0.99, 9)
+    assert posterior.density(rates) == pytest.approx(reference.pdf(rates), rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "counts", [((3, 5), (4, 5)), ((30, 50), (20, 50)), ((1990, 2000), (1980, 2000)), ((0, 1), (7, 9))]
+)
+def test_the_chance_to_be_better_is_exact(counts):
+    one, other = (Posterior(*pair) for pair in counts)
+    # For whole parameters there is a finite sum over successes (Miller 2015).
+    a, b, c, d = one.a, one.b, other.a, other.b
+    i = np.arange(int(a))
+    from scipy.special import betaln
+
+    exact = np.exp(betaln(c + i, b + d) - np.log(b + i) - betaln(1 + i, b) - betaln(c, d)).sum()
+    assert one.better_than(other) == pytest.approx(exact, abs=1e-6)
+    assert one.better_than(other) + other.better_than(one) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_posterior_of_200_episodes_is_about_14_points_wide_at_worst():
+    widest = max(Posterior(s, 200).interval().high - Posterior(s, 200).interval().low for s in range(201))
+    assert widest == pytest.approx(0.14, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [((0, 0), "is no rate"), ((1, 2, 0), "prior 0"), ((1, 2, np.nan), "prior")]
+)
+def test_the_posterior_refuses(arguments, message):
+    with pytest.raises(UserError, match=message):
+        Posterior(*arguments)

@@ -1,0 +1,190 @@
+import time
+
+import numpy as np
+import pytest
+
+from ilbook.errors import UserError
+from ilbook.stats import step
+from ilbook.stats.sequential import Trial, add_pair, dead_time
+
+
+@pytest.fixture(scope="module")
+def fifty():
+    return step.synthesise(50, 0.05)
+
+
+@pytest.fixture(scope="module")
+def twenty():
+    return step.synthesise(20, 0.1)
+
+
+def test_power_and_stopping_time_of_the_card(fifty):
+    found = [fifty.stopping(p, 0.7) for p in (0.4, 0.5)]
+    assert [curve.second[-1] for curve in found] == pytest.approx([0.88, 0.58], abs=0.006)
+    assert [curve.mean_pairs for curve in found] == pytest.approx([27.7, 37.5], abs=0.15)
+    assert all(curve.first[-1] == 0 for curve in found)
+
+
+def test_a_hundred_pairs_take_less_than_10_s_and_have_the_cards_power():
+    start = time.process_time()
+    test = step.synthesise(100, 0.025)
+    assert time.process_time() - start < 10
+    found = test.stopping(0.4, 0.7)
+    assert found.second[-1] == pytest.approx(0.98, abs=0.005)
+    assert found.mean_pairs == pytest.approx(41, abs=0.5)
+    assert step.worst_risk(test) <= 0.025 + 1e-5
+
+
+def test_the_risk_is_controlled_between_the_nulls_and_is_used(fifty):
+    assert 0.05 - 1e-4 < step.worst_risk(fifty) <= 0.05 + 1e-5
+    assert fifty.risk(0.3) == pytest.approx(fifty.risk(0.7)), "failures are as good as successes"
+    assert max(fifty.risk(p, q) for p in (0.1, 0.3, 0.5, 0.9) for q in (0.05, 0.1, 0.3, 0.5, 0.9) if q < p) < 0.05
+    assert fifty.risk(0.0) == fifty.risk(1.0) == 0
+
+
+def test_the_risk_is_spent_as_planned_and_not_before_the_dead_time(fifty):
+    for p in (0.1, 0.37, 0.5):
+        curve = fifty.stopping(p, p).second
+        assert (curve <= 0.05 * np.arange(51) / 50 + 1e-5).all()
+        assert (curve[: dead_time(50) + 1] == 0).all()
+
+
+def test_another_shape_keeps_risk_for_later():
+    late = step.synthesise(30, 0.05, shape=2.0)
+    even = step.synthesise(30, 0.05)
+    assert late.stopping(0.3, 0.3).second[15] < even.stopping(0.3, 0.3).second[15] * 0.7
+    assert step.worst_risk(late) <= 0.05 + 1e-5
+    assert late.stopping(0.3, 0.7).second[-1] > even.stopping(0.3, 0.7).second[-1]
+
+
+def test_two_sides_split_alpha(fifty):
+    both = step.synthesise(50, 0.1, sides=2)
+    assert both.alpha == 0.05 and (both.weights == fifty.weights).all()
+    curve = both.stopping(0.5, 0.5)
+    assert curve.first == pytest.approx(curve.second)
+    assert 0.095 < curve.declared[-1] <= 0.1 + 2e-5
+    assert both.run([1] * 50, [0] * 50).better == "first"
+
+
+@pytest.mark.parametrize("rates", [(0.5, 0.5), (0.3, 0.7)])
+def test_the_exact_curves_are_what_simulated_trials_show(twenty, rates):
+    rng = np.random.default_rng(0)
+    for coin in (True, False):
+        runs = [
+            twenty.run(*(rng.random((2, 20)) < np.c_[rates].reshape(2, 1)), rng if coin else None) for _ in range(2000)
+        ]
+        exact = twenty.stopping(*rates, coin=coin)
+        assert np.mean([run.better == "second" for run in runs]) == pytest.approx(exact.second[-1], abs=0.035)
+        assert np.mean([run.pairs for run in runs]) == pytest.approx(exact.mean_pairs, abs=0.35)
+
+
+def test_without_a_coin_false_alarms_are_never_more(twenty):
+    for p in np.linspace(0.05, 0.95, 7):
+        careful, exact = (twenty.stopping(p, p, coin=coin).second for coin in (False, True))
+        assert (careful <= exact + 1e-12).all()
+
+
+def test_each_boundary_is_symmetric_and_only_where_the_second_leads(twenty):
+    for t in range(21):
+        weights = twenty.at(t)
+        assert weights.shape == (t + 1, t + 1)
+        assert (np.tril(weights) == 0).all() and ((weights >= 0) & (weights <= 1)).all()
+        assert weights == pytest.approx(weights[::-1, ::-1].T)
+
+
+def test_a_boundary_of_four_pairs_is_the_best_of_all_subsets():
+    # All equal rates at once, and few enough states to try every set of them that may be rejected.
+    rates = np.array([0.1, 0.3, 0.5])
+    mass = np.ones((3, 1, 1))
+    for _ in range(4):
+        mass = add_pair(mass, rates, rates)
+    budget = np.full(3, 0.06)
+    found = step._most_rejected(mass, budget)
+    assert ((mass * found).sum(axis=(1, 2)) <= budget + 1e-7).all()
+    states = [(x, y) for x in range(5) for y in range(x + 1, 5) if x + y <= 4]
+
+    def value(weights):
+        return sum(weights[state] for state in states)
+
+    best = 0
+    for chosen in range(2 ** len(states)):
+        whole = np.zeros((5, 5))
+        for bit, (x, y) in enumerate(states):
+            whole[x, y] = whole[4 - y, 4 - x] = chosen >> bit & 1
+        if ((mass * whole).sum(axis=(1, 2)) <= budget).all():
+            best = max(best, value(whole))
+    assert best <= value(found) + 1e-9 < best + 3  # a fraction of a state for each null at most
+
+
+def test_it_survives_a_file(twenty, tmp_path):
+    np.savez_compressed(tmp_path / "test.npz", **twenty.arrays())
+    with np.load(tmp_path / "test.npz") as file:
+        loaded = step.StepTest.from_arrays(file)
+    assert (loaded.n_max, loaded.alpha, loaded.shape, loaded.sides) == (20, 0.1, 1.0, 1)
+    assert (loaded.weights == twenty.weights).all()
+
+
+def test_a_trial_goes_pair_by_pair_and_ends(twenty):
+    trial = twenty.start()
+    assert isinstance(trial, Trial) and trial.decision.pairs == 0
+    decisions = []
+    while not trial.decision.over:
+        decisions.append(trial.update(0, 1))
+    assert decisions[-1] == twenty.run([0] * 20, [1] * 20)
+    assert decisions[-1].better == "second" and all(decision.better is None for decision in decisions[:-1])
+    with pytest.raises(UserError, match=f"ended after {len(decisions)} pairs"):
+        trial.update(0, 1)
+
+
+def test_no_pair_may_follow_n_max(twenty):
+    trial = twenty.start()
+    for _ in range(20):
+        decision = trial.update(1, 1)
+    assert decision.over and decision.better is None
+    with pytest.raises(UserError, match="new trial on new starts"):
+        trial.update(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ([0, 1], [0, 1, 1], "2 and 3 episodes"),
+        ([0] * 21, [1] * 21, "21 pairs were run but the test was made for 20"),
+        ([], [], "no episodes"),
+        ([0, np.nan], [1, 1], "nan for episode 1"),
+        ([0, 2], [1, 1], "outcome 2"),
+    ],
+)
+def test_streams_are_refused(twenty, first, second, message):
+    with pytest.raises(UserError, match=message):
+        twenty.run(first, second)
+
+
+def test_half_a_pair_is_refused(twenty):
+    with pytest.raises(UserError, match="outcome of both"):
+        twenty.start().update(1, None)
+    with pytest.raises(UserError, match="nan"):
+        twenty.start().update(1, np.nan)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_max": 0}, "n_max is 0"),
+        ({"n_max": 5}, "at least 8 pairs"),
+        ({"n_max": 20, "alpha": 0.9}, "alpha 0.9"),
+        ({"n_max": 20, "n_nulls": 2}, "5 nulls"),
+        ({"n_max": 20, "shape": -1}, "positive shape"),
+        ({"n_max": 20, "sides": 3}, "1 or 2 sides"),
+    ],
+)
+def test_synthesis_refuses(arguments, message):
+    with pytest.raises(UserError, match=message):
+        step.synthesise(**arguments)
+
+
+def test_a_boundary_of_another_size_is_refused(twenty):
+    with pytest.raises(UserError, match="does not fit"):
+        step.StepTest(21, 0.1, 1.0, twenty.weights)
+    with pytest.raises(UserError, match="success rate"):
+        twenty.stopping(1.5, 0.5)
