@@ -1,0 +1,126 @@
+"""A scripted Insert demonstrator: over the hole, upright, down; where the peg sticks, off the rim or a small search.
+
+Nearly everything follows from the present state, so that it can be imitated and can begin anywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ilbook.data.episodes import Episodes
+from ilbook.experts import base
+from ilbook.experts.base import Expert, Style
+from ilbook.tasks.insert import FULL, Insert, to_hand, to_tip
+
+STEP = 1.0 / Insert.control_hz  # s
+SPEED, ENTER, DOWN = 0.20, 0.09, 0.10  # m/s: above the board; past the rim; down the hole
+EASE = 0.6  # of the way that is left, at most, in one step
+HOVER = 0.0035  # m above the mouth, where the peg is aligned
+RISE = 1.0  # m of height per m of misalignment: the cone in which the tip comes to the mouth
+ALIGNED, MISSES = 0.0006, 0.0010  # m: nearer the middle of the hole, the peg goes down; farther, it comes up again
+SLIDE, TOUCH = 0.004, 0.001  # m: no farther from the hole, a peg on the board slides over, pressed as little as that
+LEAN = 0.04  # m per rad: what leaning counts as misalignment
+INSIDE = 0.001  # m of depth at which the walls guide the peg
+GOAL = FULL + 0.003  # m, depth of the last command
+STUCK = 0.0085  # m between command and peg along z: more than the lag of a free descent
+PATIENCE = 5  # steps that a peg sticks before it is lifted
+SEARCH, PERIOD = 0.0008, 6  # m and steps: the lateral search of a peg that sticks
+VIA = np.array([0.016, 0.014])  # m from the mouth: where the ways from the left and the right pass
+ARRIVED = 0.004  # m from such a place
+LEFT, RIGHT = 1, 2  # values of `Style.mode`; 0 is straight
+HUMAN = Style(noise=0.10)
+
+
+class _Deeper(Insert):
+    """Demonstrations go on a little past the depth that counts, so that a clone's small errors still succeed."""
+
+    full_depth = FULL + 0.0015
+
+
+class InsertExpert(Expert):
+    """Demonstrates Insert: straight, or by way of the left or the right; a detour is another such place."""
+
+    task, demo_task = Insert, _Deeper
+    n_modes = 3
+    knock_size = 0.006
+
+    def _forget(self, copies: np.ndarray) -> None:
+        if len(copies) == len(self.seeds):
+            n = len(copies)
+            self._fresh = np.zeros(n, dtype=bool)  # has no plan yet
+            self._via = np.zeros((n, 2))  # place to pass first, from the mouth; nan: none
+            self._down = np.zeros(n, dtype=bool)  # whether it is going down
+            self._began = np.zeros(n, dtype=bool)  # whether it ever did
+            self._touching = np.zeros(n, dtype=bool)  # whether it slides over the board
+            self._wait, self._stuck, self._lift = np.zeros((3, n), dtype=int)  # steps
+        self._fresh[copies], self._via[copies], self._down[copies] = True, np.nan, False
+        self._began[copies] = self._touching[copies] = False
+        self._wait[copies] = self._stuck[copies] = self._lift[copies] = 0
+
+    def _begin(self, copies: np.ndarray) -> None:
+        """A new phase of these copies: rest a while, or go a way that nobody needs."""
+        for i in copies if self.style.pause or self.style.detour else ():
+            self._wait[i] = self._rngs[i].poisson(self.style.pause / STEP)
+            if self._rngs[i].random() < self.style.detour:
+                self._via[i] = self._rngs[i].uniform([-0.03, 0.012], [0.03, 0.03])
+
+    def _act(self, state: np.ndarray) -> np.ndarray:
+        hand, hole, command = state[:, :3], state[:, 3:6], state[:, 6:]
+        at, to = to_tip(hand, hole), to_tip(command, hole)  # (N, 3) where the tip is, and where it is sent
+        if self._fresh.any():
+            self._plan(np.flatnonzero(self._fresh), at)
+        depth, held = -at[:, 1], at[:, 1] - to[:, 1]
+        aside, lean = (np.maximum(np.abs(at[:, k]), np.abs(to[:, k])) for k in (0, 2))
+        amiss, inside = aside + LEAN * lean, depth > INSIDE
+        self._follow_up(at, held, inside)
+        # Once on its way down, a peg is brought up again only from a place where it would miss the hole.
+        fits = amiss < np.where(self._down | (self._stuck > 0), MISSES, ALIGNED)
+        down = (inside | fits) & (self._lift == 0) & np.isnan(self._via[:, 0])
+        first = np.flatnonzero(down & ~self._began)
+        self._began[first] = True
+        self._begin(first)
+        self._down = down
+
+        goal = np.zeros_like(at)
+        touching = self._touching = ~down & (depth > -TOUCH) & (amiss < SLIDE) & (self._lift == 0)
+        goal[:, 1] = np.where(down, -GOAL, np.where(touching, at[:, 1] - TOUCH, HOVER + RISE * np.minimum(amiss, 0.01)))
+        # A peg that sticks is pressed no harder, and searched a little to both sides.
+        searching = down & (self._stuck > 0)
+        goal[searching, 1] = np.maximum(goal[searching, 1], at[searching, 1] - STUCK)
+        goal[searching, 0] = SEARCH * np.sin(2 * np.pi * self._stuck[searching] / PERIOD)
+        lifted = (self._lift > 0) & inside  # jammed in the hole: a little up, then down again
+        goal[lifted, 1] = at[lifted, 1] + 0.004
+        via = ~np.isnan(self._via[:, 0])
+        goal[via, :2] = self._via[via]
+
+        move = goal - to
+        left = np.linalg.norm(move * Insert.weight, axis=1)
+        speed = self.style.speed * np.where(inside, DOWN, np.where(down | touching, ENTER, SPEED)) * STEP
+        length = np.minimum(speed, np.where(down, left, EASE * left + 0.0002))
+        move *= (length / np.maximum(left, 1e-9)).clip(max=1.0)[:, None]
+        rests = self._wait > 0
+        self._wait[rests] -= 1
+        return np.where(rests[:, None], command, to_hand(to + move, hole))
+
+    def _plan(self, copies: np.ndarray, at: np.ndarray) -> None:
+        """The way of these copies, from where their pegs are."""
+        self._fresh[copies] = False
+        if self.style.mode in (LEFT, RIGHT):
+            far = copies[(np.abs(at[copies, 0]) > 0.005) & (at[copies, 1] > 0.005)]  # else it is there already
+            self._via[far] = VIA * [-1 if self.style.mode == LEFT else 1, 1]
+        self._begin(copies)
+
+    def _follow_up(self, at: np.ndarray, held: np.ndarray, inside: np.ndarray) -> None:
+        """Count the steps that pegs stick, lift those that stick too long, forget places that were passed."""
+        there = np.linalg.norm(at[:, :2] - self._via, axis=1) < ARRIVED
+        self._via[there] = np.nan
+        self._lift = np.maximum(self._lift - 1, 0)
+        sticks = (self._touching | (held > STUCK) & (at[:, 1] < TOUCH)) & (self._lift == 0)
+        self._stuck = np.where(sticks, self._stuck + 1, 0)
+        over = self._stuck > PATIENCE
+        self._lift[over], self._stuck[over] = np.where(inside[over], 3, 4), 0
+
+
+def demonstrate(n: int, seed: int, style: Style = HUMAN) -> Episodes:
+    """`n` demonstrations; see `ilbook.experts.base.demonstrate`."""
+    return base.demonstrate(InsertExpert, n, seed, style)

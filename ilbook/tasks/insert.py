@@ -1,0 +1,181 @@
+"""Insert: put a peg into a hole that is 1 mm wider, with a compliant hand; the miniature of ResiP (Ankile et al. 2024).
+
+The plane is x (right) and z (up). The commanded pose is that of the hand, which a soft servo follows, so that contact
+moves the peg by millimetres instead of breaking it. A pose is x, z (m) and tilt (rad, positive to the right).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import ClassVar
+
+import mujoco
+import numpy as np
+
+from ilbook.errors import UserError
+from ilbook.tasks import perturb
+from ilbook.tasks.base import Task
+
+PEG = 0.020  # m, width of the peg
+PLAY = 0.001  # m, hole width minus peg width: in the middle of the hole there is half of it on either side
+HOLE = PEG + PLAY  # m, width of the hole
+FULL = 0.030  # m, depth of the tip below the mouth that counts as inserted
+FLOOR = 0.035  # m, depth of the hole
+NEAR = 0.003  # m: a tip this close to the middle of the mouth, from above, is "at the hole"
+STAGES = ("away", "at the hole", "entered", "half way", "inserted")  # values of `info()["stage"]`
+ENTERED = 0.002  # m of depth: further than any slip of a corner over the rim
+LENGTH = 0.060  # m, from the hand to the tip
+LEFT, RIGHT, BOTTOM, TOP = -0.15, 0.15, 0.0, 0.20  # m, the workspace: a hand outside has failed
+HEIGHTS = (0.030, 0.070)  # m, start of the tip above the nominal mouth
+ASIDE = 0.080  # m, how far to either side it starts
+LEANING = 0.3  # rad, how far it starts from upright
+FREE = 0.010  # m, least height of the tip above the board where it starts
+HOLE_TURN = 50.0  # rad per m of `hole_jitter`: how far the hole leans at most
+
+
+def to_tip(hand: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """The pose of the tip in the frame of the hole: hand and hole (..., 3) -> (..., 3) across, height, tilt."""
+    x = hand[..., 0] - LENGTH * np.sin(hand[..., 2]) - hole[..., 0]
+    z = hand[..., 1] - LENGTH * np.cos(hand[..., 2]) - hole[..., 1]
+    cos, sin = np.cos(hole[..., 2]), np.sin(hole[..., 2])
+    return np.stack([cos * x - sin * z, sin * x + cos * z, hand[..., 2] - hole[..., 2]], axis=-1)
+
+
+def to_hand(tip: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """The pose of the hand whose tip has this pose in the frame of the hole; undoes `to_tip`."""
+    cos, sin = np.cos(hole[..., 2]), np.sin(hole[..., 2])
+    tilt = tip[..., 2] + hole[..., 2]
+    x = hole[..., 0] + cos * tip[..., 0] + sin * tip[..., 1] + LENGTH * np.sin(tilt)
+    z = hole[..., 1] - sin * tip[..., 0] + cos * tip[..., 1] + LENGTH * np.cos(tilt)
+    return np.stack([x, z, tilt], axis=-1)
+
+
+class Insert(Task):
+    """Put a peg into a hole with 1 mm of play; solved when its tip is 30 mm deep."""
+
+    name = "insert"
+    gym_id = "ilbook/Insert-v0"
+    control_hz = 20.0
+    substeps = 25
+    max_steps = 80
+    max_speed = 0.25
+    weight = np.array([1.0, 1.0, 0.1])  # leaning by 1 rad counts like moving by 0.1 m
+    state_names = (
+        "hand x", "hand z", "hand tilt", "hole x", "hole z", "hole tilt", "command x", "command z", "command tilt",
+    )  # fmt: skip
+    obs_names = (
+        "hand x", "hand z", "hand tilt", "command x", "command z", "command tilt", "hole x", "hole z", "hole tilt",
+        "tip across", "tip height", "tip tilt",
+    )  # fmt: skip
+    action_low = np.array([-0.12, 0.01, -0.9])
+    action_high = np.array([0.12, 0.16, 0.9])
+    obs_limit = 2.0  # radians between peg and hole can exceed one
+    camera = "side"
+    perturbations: ClassVar[dict[str, str]] = {
+        "friction": "a third of the friction between peg and hole",
+        "mass": "hand and peg three times as heavy, which overshoot",
+        "size": "a thicker peg: half of the play",
+        "hole": "the place of the hole varies twice as much",
+        "camera": "the camera turned by 5 degrees and moved aside by 4 % of its view",
+        "colours": "peg, hole and target in other hues",
+        "distractors": "three more things in sight, which nothing touches",
+        "lag": "a hand that follows its command 0.12 s later",
+        "push": "one sideways push of 2.5 N for 0.15 s on the peg, which moves it by 5 mm",
+    }
+    push_joints = ("hand_x",)
+    push_force = 2.5
+    push_window = (0.1, 0.2)  # when most pegs come to the hole
+    full_depth = FULL
+    hole_jitter = 0.005  # m, how far the hole lies from its nominal place at most, in x and in z
+
+    @classmethod
+    def variant(cls, hole_jitter: float | None = None, push_chance: float | None = None) -> type[Insert]:
+        """This task with another `hole_jitter` (m), or with pushes in a share `push_chance` of its episodes.
+
+        A push has strength 1 where this type has none yet. The same numbers give the same type.
+        """
+        jitter = cls.hole_jitter if hole_jitter is None else float(hole_jitter)
+        chance = cls.push_chance if push_chance is None else float(push_chance)
+        if not 0 <= jitter <= 0.015:
+            raise UserError(f"insert: hole_jitter is {jitter} m; choose 0 to 0.015")
+        if not 0 <= chance <= 1:
+            raise UserError(f"insert: push_chance is {chance}; choose 0 to 1")
+        strengths = dict(cls.strengths)
+        if push_chance:
+            strengths.setdefault("push", 1.0)
+        return _variant(cls._nominal or cls, jitter, chance).perturbed(**strengths)
+
+    @classmethod
+    def play(cls) -> float:
+        """m, hole width minus peg width; the perturbation "size" halves it."""
+        return PLAY * 0.5 ** cls.strength("size")
+
+    @classmethod
+    def _perturb(cls, spec: mujoco.MjSpec) -> None:
+        touching = [geom.name for geom in spec.geoms if geom.contype or geom.conaffinity]
+        perturb.friction(spec, touching, cls.strength("friction"))
+        perturb.mass(spec, "peg", cls.strength("mass"))
+        for joint in spec.body("peg").joints:  # the arm's share of the mass
+            joint.armature *= perturb.RATIO ** cls.strength("mass")
+        thicker = (PLAY - cls.play()) / 2
+        for name, side in (("peg", 0), ("corner_left", -1), ("corner_right", 1)):
+            geom = spec.geom(name)
+            geom.pos = geom.pos + np.array([side * thicker, 0, 0])
+            geom.size = geom.size + np.array([thicker if side == 0 else 0, 0, 0])
+        perturb.camera(spec, cls.camera, cls.strength("camera"))
+        perturb.colours(spec, ("peg", "wall_left", "wall_right", "floor", "target"), cls.strength("colours"))
+        low, high = np.array([-0.1, 0.03, 0.0]), np.array([0.1, 0.03, 0.15])
+        perturb.distractors(spec, low, high, cls.strength("distractors"), size=0.01)
+        perturb.lag(spec, cls.strength("lag"))
+
+    def start(self, rng: np.random.Generator) -> np.ndarray:
+        """The peg above the board and to a side, leaning; the hole near its nominal place."""
+        hole = self.hole_jitter * (1 + self.strength("hole")) * rng.uniform(-1, 1, 3) * [1, 1, HOLE_TURN]
+        tip = np.array([rng.uniform(-ASIDE, ASIDE), rng.uniform(*HEIGHTS), rng.uniform(-LEANING, LEANING)])
+        hand = to_hand(tip, np.zeros(3))
+        hand[1] += max(0.0, FREE - to_tip(hand, hole)[1]) / np.cos(hole[2])  # a board that leans rises to one side
+        return np.concatenate([hand, hole, hand])
+
+    @staticmethod
+    def observe(state: np.ndarray) -> np.ndarray:
+        """Hand, command, hole, and the tip in the frame of the hole: (..., 9) -> (..., 12), metres and radians."""
+        hand, hole, command = state[..., :3], state[..., 3:6], state[..., 6:]
+        return np.concatenate([hand, command, hole, to_tip(hand, hole)], axis=-1)
+
+    def reset(self, states: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
+        if copies is None:
+            self._stage = np.zeros(self.n_copies, dtype=np.int64)
+        self._stage[slice(None) if copies is None else copies] = 0
+        return super().reset(states, copies)
+
+    @property
+    def reward(self) -> np.ndarray:
+        """1 for an inserted peg, else 0: sparse, as in the paper."""
+        return self.success.astype(float)
+
+    def info(self) -> dict[str, np.ndarray]:
+        """`stage`: how far each episode has come at best, an index of `STAGES`."""
+        return {"stage": self._stage.copy()}
+
+    def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:
+        """The score is the largest depth so far, as a share of full depth."""
+        hand, hole = trace[..., :3], trace[..., 3:6]
+        tip = to_tip(hand, hole)  # (n, K, 3)
+        aside, height = np.abs(tip[..., 0]), tip[..., 1]
+        depth = np.where(aside < HOLE / 2, -height, 0.0).max(axis=1)
+        near = ((aside < NEAR) & (height < NEAR)).any(axis=1)
+        x, z = hand[..., 0], hand[..., 1]
+        outside = (x < LEFT) | (x > RIGHT) | (z < BOTTOM) | (z > TOP)
+        stage = np.select([depth >= self.full_depth, depth >= FULL / 2, depth >= ENTERED, near], [4, 3, 2, 1], 0)
+        self._stage[index] = np.maximum(self._stage[index], stage)
+        self.score[index] = np.maximum(self.score[index], np.clip(depth / FULL, 0.0, 1.0))
+        self.success[index] |= depth >= self.full_depth
+        self.failure[index] |= outside.any(axis=1) & ~self.success[index]
+
+
+@functools.cache
+def _variant(cls: type[Insert], hole_jitter: float, push_chance: float) -> type[Insert]:
+    if (hole_jitter, push_chance) == (cls.hole_jitter, cls.push_chance):
+        return cls
+    same = {"__doc__": cls.__doc__, "__module__": cls.__module__}
+    return type(cls.__name__, (cls,), {**same, "hole_jitter": hole_jitter, "push_chance": push_chance})
