@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ilbook import sources
 from ilbook.errors import UserError, unknown
-from ilbook.profile import root, write_file
+from ilbook.profile import WALL_TIME, root, write_file
 from ilbook.stats import VERDICTS as DECIDED
 from ilbook.stats import Estimate
 
@@ -41,8 +41,8 @@ class Claim:
     baseline: str | None  # the strongest fair alternative, or None for one rate
     metric: str  # column of the table
     direction: str  # "higher" or "lower" is better
-    minimum: float  # smallest effect that would matter
-    source: str  # where the paper says so
+    minimum: float | None = None  # smallest effect that would matter; None only to say what is missing
+    source: str = ""  # where the paper says so
 
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
@@ -52,11 +52,20 @@ class Claim:
         for name in ("sentence", "method", "policy", "metric", "source"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
                 raise UserError(f"claim {self.id}: {name} is {getattr(self, name)!r}; give it a text")
+        if self.metric == WALL_TIME:
+            raise UserError(
+                f"claim {self.id}: {WALL_TIME} differs from run to run; choose a metric that the seed fixes"
+            )
         if self.direction not in DIRECTIONS:
             raise UserError(f"claim {self.id}: {unknown('direction', self.direction, DIRECTIONS)}")
         if self.baseline is not None and (not isinstance(self.baseline, str) or self.baseline in ("", self.policy)):
             raise UserError(
                 f"claim {self.id}: baseline {self.baseline!r} must name another policy than {self.policy!r}, or be None"
+            )
+        if self.minimum is None:
+            raise UserError(
+                f"claim {self.id} has no minimum effect, so any difference would do; give the least that matters, "
+                "as in minimum=0.05"
             )
         if (
             isinstance(self.minimum, bool)
@@ -202,12 +211,12 @@ def _best(path: Path, profile: str) -> _Stored | None:
 def _on_disk(notebook: str, profile: str) -> Iterator[tuple[str, tuple[dict, dict]]]:
     published = published_path(notebook, profile)
     if published.exists():
-        both = _read(published)
-        yield "published", (_part(both, "result", published), _part(both, "provenance", published))
+        both = read_json(published)
+        yield "published", (part(both, "result", published), part(both, "provenance", published))
     local = root() / "build" / "runs" / notebook / profile
     if (local / "result.json").exists():
         provenance = local / "provenance.json"
-        yield "local", (_read(local / "result.json"), _read(provenance) if provenance.exists() else {})
+        yield "local", (read_json(local / "result.json"), read_json(provenance) if provenance.exists() else {})
 
 
 def published_path(notebook: str, profile: str) -> Path:
@@ -217,19 +226,23 @@ def published_path(notebook: str, profile: str) -> Path:
 
 def publish(out: Path, notebook: str, profile: str) -> Path:
     """Copy the finished run in folder `out` to the committed results; returns the file written."""
-    result = _read(out / "result.json")
+    from ilbook import ledger
+
+    result = read_json(out / "result.json")
     if (result.get("notebook"), result.get("profile")) != (notebook, profile):
         raise UserError(f"{out / 'result.json'} is not a result of {notebook} in the {profile} profile; run it again")
     if profile not in LEDGER_PROFILES:
         raise UserError(f"a {profile} run evaluates no claim and cannot be published; use --profile lecture or full")
     result.pop("token", None)  # it only ties a running kernel to its runner
     path = published_path(notebook, profile)
-    both = {"result": result, "provenance": _read(out / "provenance.json")}
+    both = {"result": result, "provenance": read_json(out / "provenance.json")}
     write_file(path, json.dumps(both, indent=1, allow_nan=False) + "\n")
+    ledger.record_new(notebook, profile, result)
     return path
 
 
-def _read(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """The JSON object in a file of results, or the error that says what to do about it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -239,7 +252,8 @@ def _read(path: Path) -> dict:
     return content
 
 
-def _part(both: dict, name: str, path: Path) -> dict:
+def part(both: dict, name: str, path: Path) -> dict:
+    """The `result` or the `provenance` of a published file."""
     if not isinstance(both.get(name), dict):
         raise UserError(f"{path} has no {name!r}; publish the result again with ilbook run --publish")
     return both[name]

@@ -88,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     hygiene = command("hygiene", _hygiene, "Check the rules for notebooks.")
     hygiene.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="notebook files (default: all)")
     hygiene.add_argument("--strip", action="store_true", help="first remove outputs and editor metadata from the files")
-    command("claims", _claims, "List every declared claim with its verdict.")
+    claims = command("claims", _claims, "List every declared claim with its verdict.")
+    claims.add_argument("--check", action="store_true", help="status 1 if a published verdict changed or is stale")
+    claims.add_argument("--accept", action="store_true", help="record changed verdicts that CHANGELOG.md tells of")
     command("methods", _methods, "List the methods of the book and how far each one has come.")
     command("tasks", _tasks, "List the simulated tasks.")
     command("doctor", _doctor, "Check this machine; every failing line says what to do.")
@@ -174,6 +176,8 @@ def _hygiene(arguments: argparse.Namespace) -> Answer:
 def _claims(arguments: argparse.Namespace) -> Answer:
     from ilbook import claims
 
+    if arguments.check or arguments.accept:
+        return _check_claims(arguments.accept)
     rows = [{key: row[key] for key in CLAIM_KEYS} for row in claims.rows()]
     lines = [("claim", "notebook", "profile", "verdict", "effect (95 % interval)", "minimum", "n", "seeds", "")]
     for row in rows:
@@ -181,6 +185,21 @@ def _claims(arguments: argparse.Namespace) -> Answer:
         sample = (f"{row['minimum']:g}", _or_dash(row["n"]), _or_dash(row["seeds"]))
         lines.append((*where, row["verdict"], _interval(row), *sample, "stale" if row["stale"] else ""))
     return Answer(rows, columns(lines) if rows else "no notebook declares a claim")
+
+
+def _check_claims(accept: bool) -> Answer:
+    """Which published verdicts changed without an entry in CHANGELOG.md, which are stale, and why."""
+    from ilbook import ledger
+
+    lines = [f"recorded: {claim}" for claim in (ledger.accept() if accept else [])]
+    rows = ledger.rows()
+    for row in rows:
+        name = f"{row['id'] or 'no claim'} ({row['notebook']}, {row['profile']})"
+        lines += [f"FAIL  {name}: {problem}" for problem in row["problems"]]
+        lines += [f"note  {name}: {row['note']}"] if row["note"] else []
+    bad = sum(bool(row["problems"]) for row in rows)
+    lines.append(f"{len(rows)} published verdicts checked, {bad} with a problem")
+    return Answer(rows, "\n".join(lines), int(bad > 0))
 
 
 def _interval(row: dict) -> str:

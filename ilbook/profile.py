@@ -30,10 +30,19 @@ T = TypeVar("T")
 PROFILES = ("smoke", "lecture", "full")
 MOST_ROWS = 1000  # result tables are committed: a summary belongs there, not every step of every episode
 SEEDS_APART = 1000  # run seed 3 trains with 3000, 3001, ...: no two run seeds share a training seed
+WALL_TIME = "wall_seconds"  # the one column of a rollout table that the seed does not determine
 SMOKE_BANNER = (
     "> **Smoke profile.** This run only shows that every cell works: trainings are cut to a few steps, "
     "so no claim is evaluated and no number below means anything."
 )
+
+
+_evaluated: list[str] = []  # policies, in the order in which this process evaluated them
+
+
+def note_evaluation(policy: str) -> None:
+    """Remember that there now are data on a policy: a claim about it that is declared from here on comes too late."""
+    _evaluated.append(policy)
 
 
 def root() -> Path:
@@ -95,6 +104,7 @@ class Run:
     out: Path
     threads: int
     _hashes: dict | None = field(default=None, repr=False)  # of the sources as they were when the run started
+    _begun: int = field(default_factory=lambda: len(_evaluated), repr=False)  # evaluations before this run
     _claims: dict[str, "Claim"] = field(default_factory=dict, repr=False)
     _verdicts: dict[str, "Verdict"] = field(default_factory=dict, repr=False)
     _tables: dict[str, list[dict]] = field(default_factory=dict, repr=False)
@@ -152,7 +162,16 @@ class Run:
         return [self.seed * SEEDS_APART + index for index in range(n)]
 
     def declare(self, claim: "Claim") -> None:
-        """Promise to judge `claim` before the run ends. Declaring again, as a cell run twice does, starts it afresh."""
+        """Promise to judge `claim` before the run ends; refused once its policy has been evaluated in this run.
+
+        The baseline may have been seen: its failure is what a page starts from. Declaring the same claim again, as a
+        cell run twice does, starts it afresh.
+        """
+        if self._claims.get(claim.id) != claim and claim.policy in _evaluated[self._begun :]:
+            raise UserError(
+                f"claim {claim.id} is declared after its data: this run has already evaluated {claim.policy!r}; "
+                "declare it above that evaluation, then restart the kernel and run all cells"
+            )
         self._claims[claim.id] = claim
         self._verdicts.pop(claim.id, None)
 
@@ -182,6 +201,11 @@ class Run:
         records = table.to_dict("records") if hasattr(table, "to_dict") else [dict(row) for row in table]
         if len(records) > MOST_ROWS:
             raise UserError(f"result table {name!r} has {len(records)} rows; keep a summary of at most {MOST_ROWS}")
+        if any(WALL_TIME in row for row in records):
+            raise UserError(
+                f"result table {name!r} has the column {WALL_TIME!r}, which differs from run to run; leave it out, "
+                f"as in table.drop(columns={WALL_TIME!r})"
+            )
         self._tables[name] = [{str(key): _plain(name, value) for key, value in row.items()} for row in records]
 
     def finish(self) -> None:

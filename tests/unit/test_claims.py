@@ -101,7 +101,7 @@ def test_declared_reads_without_running(tmp_path, call):
     [
         (DECLARE.replace("minimum=0.1", "minimum=least"), "n.ipynb: minimum in Claim.* is computed"),
         (DECLARE.replace("minimum=0.1", "minimum=-1"), "n.ipynb: claim a-beats-b: minimum -1"),
-        (DECLARE.replace("minimum=0.1, ", ""), "n.ipynb: .*missing 1 required"),
+        (DECLARE.replace("minimum=0.1, ", ""), "n.ipynb: claim a-beats-b has no minimum effect"),
         (DECLARE + "\n" + DECLARE, "declared twice"),
         ("run.declare(Claim(**FIELDS))", r"\*\* in Claim"),
         ("x = = 1", "n.ipynb, cell 0: not valid Python"),
@@ -181,3 +181,35 @@ def test_a_damaged_published_file_is_named(book, content):
     path.write_text(content)
     with pytest.raises(UserError, match=r"lecture\.json"):
         claims.rows()
+
+
+# -- what a table must be ---------------------------------------------------------------------------------------------
+def episodes(starts=(0, 1, 2), policies=("a", "b")):
+    import pandas as pd
+
+    rows = [{"policy": p, "train_seed": 0, "start": s, "success": int(p == "a")} for p in policies for s in starts]
+    return pd.DataFrame(rows, columns=["policy", "train_seed", "start", "success"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda table: table.iloc[:-1], "judged on different starts"),
+        (lambda table: table.assign(start=[0, 1, 2, 0, 1, 3]), "judged on different starts"),
+        (lambda table: table.assign(start=[0, 1, 1, 0, 1, 1]), "start 1 of training seed 0 twice"),
+        (lambda table: table.iloc[:0], "unknown policy in the table 'a'"),
+        (lambda table: table.iloc[:3], "starts|unknown policy"),
+        (lambda table: table.assign(success=float("nan")), "has no success for start 0"),
+    ],
+)
+def test_a_verdict_needs_the_same_starts_each_once(book, spoil, message):
+    run = Run.start("01_n")
+    run.declare(Claim(**FIELDS))
+    with pytest.raises(UserError, match=message):
+        run.judge("a-beats-b", spoil(episodes()))
+    assert run.judge("a-beats-b", episodes()).verdict == "supported"
+
+
+def test_a_claim_without_a_minimum_effect_is_refused():
+    with pytest.raises(UserError, match=r"claim a-beats-b has no minimum effect.*minimum=0\.05"):
+        Claim(**{name: value for name, value in FIELDS.items() if name != "minimum"})

@@ -1,0 +1,101 @@
+"""How fast a policy is evaluated: all episodes in one batch, against a loop over environments, side by side.
+
+Both use the same starts and all cores, and take turns; each counts with its fastest repetition. The bar needs two cores
+that are free: the batch shares out its physics, a loop cannot.
+"""
+
+import time
+
+import gymnasium
+import pytest
+import torch
+
+from ilbook import data
+from ilbook.control import RecedingHorizon
+from ilbook.data.episodes import Windows
+from ilbook.policies.bc import MLPPolicy
+from ilbook.rollout import evaluate
+from ilbook.tasks.pusht import PushT
+
+pytestmark = pytest.mark.bench
+
+EPISODES = 200
+STEPS = 80  # control steps of an episode: enough for contacts, and the machine is measured, not the policy
+REPETITIONS = 2
+ATTEMPTS = 3
+
+
+@pytest.fixture
+def controller(monkeypatch):
+    """A chunk policy of the size that the book uses, hardly trained: no episode ends early."""
+    monkeypatch.setattr(PushT, "max_steps", STEPS)
+    torch.manual_seed(0)
+    policy = MLPPolicy(18, 2, Windows(1, 4), width=320, depth=3, relative_to=(0, 1))
+    policy.fit_normalisers(data.load("pusht"))
+    return RecedingHorizon(policy.eval(), n_exec=3)
+
+
+class Timed(PushT):
+    """Knows how long its physics took."""
+
+    spent = 0.0
+
+    def step(self, action):
+        begin = time.perf_counter()
+        obs = super().step(action)
+        Timed.spent += time.perf_counter() - begin
+        return obs
+
+
+def batch(controller) -> tuple[float, float]:
+    """Seconds per episode and step, and the share of them that the physics took."""
+    Timed.spent, begin = 0.0, time.perf_counter()
+    table = evaluate(Timed, controller, range(EPISODES), "chunk").table
+    seconds = time.perf_counter() - begin
+    return seconds / table["length"].sum(), Timed.spent / seconds
+
+
+def loop(envs, controllers) -> float:
+    """Seconds per episode and step when one environment after the other takes its step; making them is not counted."""
+    steps, begin = 0, time.perf_counter()
+    obs = [env.reset(options={"start_seed": start})[0] for start, env in enumerate(envs)]
+    for controller in controllers:
+        controller.reset()
+    running = set(range(len(envs)))
+    while running:
+        for i in sorted(running):
+            obs[i], _, terminated, truncated, _ = envs[i].step(controllers[i].act(obs[i][None])[0])
+            running -= {i} if terminated or truncated else set()
+            steps += 1
+    return (time.perf_counter() - begin) / steps
+
+
+def test_a_batch_is_five_times_as_fast_as_a_loop(controller):
+    envs = [gymnasium.make(PushT.gym_id) for _ in range(EPISODES)]
+    controllers = [RecedingHorizon(controller.policy, n_exec=3) for _ in envs]
+    ratios, shares = [], []
+    for _ in range(ATTEMPTS):
+        ours, theirs = [], []
+        for _ in range(REPETITIONS):
+            seconds, share = batch(controller)
+            ours.append(seconds)
+            shares.append(share)
+            theirs.append(loop(envs, controllers))
+        ratios.append(min(theirs) / min(ours))
+        print(
+            f"batch {1e6 * min(ours):.0f} us, loop {1e6 * min(theirs):.0f} us an episode and step: {ratios[-1]:.1f} "
+            f"times as fast (at least 5), physics {max(shares):.2f} of the time (at least 0.6)",
+            flush=True,
+        )
+        if ratios[-1] >= 5:
+            break
+    assert max(shares) >= 0.6
+    assert max(ratios) >= 5
+
+
+def test_the_physics_takes_most_of_the_time_to_the_last_episode(controller, monkeypatch):
+    """Also where only a few episodes still run, as with a good policy."""
+    monkeypatch.setattr(PushT, "success_overlap", 0.25)  # most episodes end before the others
+    _, share = max((batch(controller) for _ in range(ATTEMPTS)), key=lambda result: result[1])
+    print(f"physics {share:.2f} of the time (at least 0.6)")
+    assert share >= 0.6
