@@ -20,7 +20,7 @@ PACKAGE = Path(ilbook.__file__).parent
 # Modules that show, drive or write down results and never change a number. They count when an executed page is
 # reused (its pictures come from them) but do not make a claim stale, and neither does what only they import.
 PRESENTATION = {
-    "viz", "media", "widgets", "book", "cli", "gl", "check", "doctor", "methods",
+    "viz", "media", "widgets", "widgets_trial", "book", "cli", "gl", "check", "doctor", "methods",
     "claims", "sources", "fingerprint", "errors",
 }  # fmt: skip
 

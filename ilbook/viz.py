@@ -25,6 +25,7 @@ from ilbook.stats import Estimate, wilson
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ilbook.stats.posterior import Posterior
     from ilbook.tasks.base import Task
 
 # From Okabe and Ito's palette; a test checks the distances as colour-blind readers see them.
@@ -187,6 +188,52 @@ def success_bars(table: pd.DataFrame, ax: Axes | None = None, roles: Mapping[str
     ax.spines["bottom"].set_bounds(0, 1)
     ax.tick_params(axis="y", length=0)
     ax.set_title("Success, with 95 % intervals")
+    return ax
+
+
+def violins(
+    posteriors: Mapping[str, Posterior],
+    letters: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
+    roles: Mapping[str, str] | None = None,
+) -> Axes:
+    """What is believed of each policy's success rate: Beta posteriors as violins of equal area, mean and 95 % interval.
+
+    Above each stand its `letters`, from `stats.several`: policies that share one were not told apart. All violins have
+    the colour of the method, or those of `roles`. UserError for policies without letters.
+    """
+    if not posteriors:
+        raise UserError("there are no posteriors to draw; give at least one")
+    for policy in posteriors if letters is not None else ():
+        if policy not in letters:
+            raise unknown("policy with letters", policy, letters)
+    if ax is None:
+        style()
+        ax = plt.subplots(figsize=(max(3.2, 1.2 + 1.3 * len(posteriors)), 3.6))[1]
+    rates = np.linspace(0, 1, 401)
+    densities = {policy: posterior.density(rates) for policy, posterior in posteriors.items()}
+    widest = max(density.max() for density in densities.values())
+    for place, (policy, posterior) in enumerate(posteriors.items()):
+        half = 0.42 * densities[policy] / widest
+        seen = half > 1e-3
+        paint = colour((roles or {}).get(policy, "method"))
+        ax.fill_betweenx(rates[seen], place - half[seen], place + half[seen], color=paint, alpha=0.45, linewidth=0)
+        belief = posterior.interval()
+        ax.plot([place, place], [belief.low, belief.high], color=INK, linewidth=1.6, solid_capstyle="butt")
+        ax.plot(place, belief.effect, "o", color=INK, markersize=5)
+        if letters is not None:
+            top = rates[seen].max()
+            ax.annotate(letters[policy], (place, top), (0, 4), textcoords="offset points", ha="center", color=INK,
+                        fontsize=11, fontweight="bold")  # fmt: skip
+    counts = sorted({posterior.n for posterior in posteriors.values()})
+    ax.set_xticks(range(len(posteriors)), list(posteriors))
+    room = 0.12 if letters is not None else 0.0  # above a rate of 1
+    ax.set(xlim=(-0.6, len(posteriors) - 0.4), ylim=(0, 1 + room), yticks=np.linspace(0, 1, 6))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    ax.spines["left"].set_bounds(0, 1)
+    ax.tick_params(axis="x", length=0)
+    ax.grid(axis="y")
+    ax.set(ylabel="success rate", title=f"Posteriors after {' or '.join(map(str, counts))} episodes")
     return ax
 
 

@@ -13,7 +13,7 @@ from ilbook.book.rules_form import Finding, numbered
 # What the base installation has; anything else is an extra, and its absence must be explained.
 ALWAYS_THERE = {
     "ilbook", "numpy", "torch", "matplotlib", "pandas", "seaborn", "gymnasium", "mujoco", "IPython", "ipywidgets",
-    "mediapy", "safetensors",
+    "mediapy", "safetensors", "scipy",
 }  # fmt: skip
 OUTSIDE_MODULES = {
     "requests",

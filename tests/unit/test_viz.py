@@ -16,6 +16,7 @@ from PIL import Image
 
 from ilbook import media, stats, viz
 from ilbook.errors import UserError
+from ilbook.stats.posterior import Posterior
 from ilbook.tasks.pusht import PushT
 
 ALT = 'The interval "lies" right of <0.1> & of 0'
@@ -100,11 +101,13 @@ def estimate(effect=0.4, low=0.2, high=0.6):
 
 HISTORIES = {name: {"step": [1, 2, 3], "loss": [1.0, 0.5, 0.1 + 1e-4 * i]} for i, name in enumerate("abc")}
 PATHS = [np.tile(np.linspace(0.1, 0.4, 20)[:, None], 7) + 0.01 * i for i in range(4)]
+BELIEFS = {"one step": Posterior(30, 100), "chunk": Posterior(100, 100), "a long name": Posterior(4, 10)}
 PLOTS = {
     "trajectories": lambda: viz.trajectories(PushT, PATHS, label="paths", success=[1, 0, 1, 1]),
     "success_bars": lambda: viz.success_bars(table()),
     "paired_effect": lambda: viz.paired_effect(estimate(), 0.1, "Difference"),
     "loss_curves": lambda: viz.loss_curves(HISTORIES),
+    "violins": lambda: viz.violins(BELIEFS, {"one step": "bc", "chunk": "a", "a long name": "c"}),
 }
 
 
@@ -240,6 +243,24 @@ def test_bars_show_rates_with_wilson_intervals():
     assert to_hex(painted[1].get_facecolor()) == viz.COLOURS["expert"]
 
 
+def test_violins_show_posteriors_of_equal_area_with_intervals_and_letters():
+    ax = viz.violins(BELIEFS, {"one step": "b", "chunk": "a", "a long name": "ab"}, roles={"one step": "baseline"})
+    assert [text.get_text() for text in ax.texts] == ["b", "a", "ab"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(BELIEFS)
+    spans = [list(line.get_ydata()) for line in ax.lines if len(line.get_ydata()) == 2]
+    assert spans == [[one.interval().low, one.interval().high] for one in BELIEFS.values()]
+    areas, widths = [], []
+    for place, shape in enumerate(ax.collections):
+        x, y = shape.get_paths()[0].vertices.T
+        assert x.min() + x.max() == pytest.approx(2 * place)
+        areas.append(abs(np.sum(x * np.roll(y, 1) - y * np.roll(x, 1))) / 2)
+        widths.append(np.ptp(x))
+    assert areas == pytest.approx([areas[0]] * 3, rel=0.03) and max(widths) < 1  # no violin reaches its neighbour
+    painted = [to_hex(shape.get_facecolor()[0]).upper() for shape in ax.collections]
+    assert painted == [viz.COLOURS[role] for role in ("baseline", "method", "method")]
+    assert "10 or 100 episodes" in ax.get_title(loc="left")
+
+
 @pytest.mark.parametrize(("effect", "low", "high"), [(0.4, 0.2, 0.6), (-0.3, -0.4, -0.2), (0.0, 0.0, 0.0)])
 def test_an_effect_is_seen_with_its_interval_zero_and_the_minimum(effect, low, high):
     ax = viz.paired_effect(estimate(effect, low, high), 0.1, "Chunk minus one step")
@@ -270,6 +291,10 @@ def test_bad_input_is_named():
         viz.trajectories(PushT, [])
     with pytest.raises(UserError, match="4 trajectories and 1 successes"):
         viz.trajectories(PushT, PATHS, success=[True])
+    with pytest.raises(UserError, match="no posteriors"):
+        viz.violins({})
+    with pytest.raises(UserError, match="policy with letters 'chunk'"):
+        viz.violins({"chunk": Posterior(1, 2)}, {"chunks": "a"})
     with pytest.raises(UserError, match="no training histories"):
         viz.loss_curves({})
     with pytest.raises(UserError, match="key of the history of a 'step'"):
