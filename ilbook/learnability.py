@@ -58,10 +58,14 @@ def file() -> Path:
     return root() / "data" / "results" / "learnability.json"
 
 
+def _measured() -> dict[str, dict]:
+    """What the file holds: name of a set -> its result."""
+    return json.loads(file().read_text(encoding="utf-8")) if file().is_file() else {}
+
+
 def rows() -> list[dict]:
     """One row for each shipped set, measured or not; `stale` says that the set or the code is no longer the same."""
-    measured = json.loads(file().read_text(encoding="utf-8")) if file().is_file() else {}
-    found = []
+    measured, found = _measured(), []
     for name, entry in manifest.entries().items():
         row = {"set": name, **{key: entry[key] for key in ("task", "episodes", "steps", "bytes")}}
         result = measured.get(name)
@@ -75,26 +79,26 @@ def measure(names: Iterable[str] = (), progress: TextIO | None = None, **changes
 
     `changes` replace settings of `Plain`, for experiments: then nothing is written.
     """
-    names = list(names) or list(manifest.entries())
+    entries = manifest.entries()
+    names = list(names) or list(entries)
     for name in names:
-        if name not in manifest.entries():
-            raise unknown("data set", name, manifest.entries())
-        if manifest.entries()[name]["task"] not in PLAIN:
+        if name not in entries:
+            raise unknown("data set", name, entries)
+        if entries[name]["task"] not in PLAIN:
             raise UserError(f"no plain policy is defined for the task of '{name}'; add it to ilbook/learnability.py")
     results = []
     for name in names:
-        entry = manifest.entries()[name]
+        entry = entries[name]
         plain = Plain(**{**asdict(PLAIN[entry["task"]]), **changes})
         result = _measure(name, entry, plain, progress)
         results.append({"set": name, **result})
         if not changes:
-            kept = json.loads(file().read_text(encoding="utf-8")) if file().is_file() else {}
-            write_file(file(), json.dumps(dict(sorted({**kept, name: result}.items())), indent=1) + "\n")
+            write_file(file(), json.dumps(dict(sorted({**_measured(), name: result}.items())), indent=1) + "\n")
     return results
 
 
 def _measure(name: str, entry: dict, plain: Plain, progress: TextIO | None) -> dict:
-    task_type, demos = tasks.get(entry["task"]), data.load(name)
+    task_type, demos = tasks.get(entry["task"]), data.load(name, pictures=False)
     torch.manual_seed(SEED)
     policy = MLPPolicy(
         demos["obs"].shape[1],

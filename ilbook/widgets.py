@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import ipywidgets as ipw
@@ -16,9 +15,10 @@ import numpy as np
 import traitlets
 from ipyevents import Event
 
-from ilbook import media
+from ilbook import experts, media
 from ilbook.data import files
 from ilbook.errors import UserError
+from ilbook.experts.base import record
 from ilbook.pilots import pilot_for
 from ilbook.profile import root
 from ilbook.tasks.base import Task
@@ -273,12 +273,7 @@ def _by_hand(task_type: type[Task], path: Path, episode: int) -> tuple[np.ndarra
 
 
 def _by_expert(task_type: type[Task]) -> tuple[np.ndarray, np.ndarray, str]:
-    expert = getattr(import_module(f"ilbook.experts.{task_type.name}"), f"{task_type.__name__}Expert")(1)
     task = task_type(1)
     task.reset(task.starts([0]))
-    states, actions = [], []
-    while not task.done[0]:
-        states.append(task.state[0])
-        actions.append(expert.act(task.state)[0])
-        task.step(actions[-1][None])
-    return np.stack(states), np.stack(actions), "success" if task.success[0] else "no success"
+    states, actions = record(task, experts.get(task_type.name)(1))
+    return states[0].astype(float), actions[0].astype(float), "success" if task.success[0] else "no success"

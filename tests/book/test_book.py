@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from ilbook.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "book_assets"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LOADED = re.compile(
     r"<(?:script|img|iframe|video|audio|source|embed|object|link)\b[^>]*?\b(?:src|href|data)\s*=\s*[\"']?((?:https?:)?//[^\"'>\s]+)",
     re.IGNORECASE,
@@ -31,18 +29,6 @@ def site():
         rows = execute.run([], "smoke")
         assert [row["why"] for row in rows if row["status"] not in execute.GOOD] == []
         yield stage.build("smoke")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium."""
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed: pages are not looked at in a browser")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
 
 
 def pages(site: Path) -> list[Path]:

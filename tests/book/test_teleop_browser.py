@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -21,7 +20,6 @@ from ilbook.tasks.pusht import PushT
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CELL = """from ilbook import tasks
 from ilbook.widgets import teleop
 teleop(tasks.get(TASK), OUT, seed=SEED)"""
@@ -69,18 +67,6 @@ def lab(tmp_path_factory):
             except subprocess.TimeoutExpired:
                 server.kill()
                 server.wait()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium."""
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed: nobody can drive in a browser")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
-    with api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
 
 
 def answers(port: int) -> bool:
