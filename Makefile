@@ -88,8 +88,9 @@ test: gl ## style, then every test, with every notebook in the smoke profile
 book: gl ## execute every notebook and build the site in build/site/
 	$(ILBOOK) book --profile $(PROFILE)
 
+# ilbook comes first, so that every kernel inherits what it sets for threads.
 lab: gl ## open JupyterLab on the first notebook
-	$(VENV)/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) $(FIRST)
+	$(PY) -c 'import ilbook; from jupyterlab.labapp import main; main()' $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS) $(FIRST)
 
 doctor: env ## check this machine; every failing line says what to do
 	$(ILBOOK) doctor

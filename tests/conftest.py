@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import ilbook  # noqa: F401  first of all, because what it sets for threads has to stand before torch is imported
+
 PARAMETERS = 'profile: str = "lecture"  # smoke, lecture or full\nseed: int = 0  # fixes every number\n'
 FINISH = "run.finish()"
 # A sentinel by hand: as good as Run.finish for the runner, without the seconds that importing torch takes.

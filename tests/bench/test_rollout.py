@@ -1,8 +1,6 @@
 """How fast a policy is evaluated: all episodes in one batch, against a loop over environments, side by side.
 
-Both use the same starts and all cores, and take turns; each counts with its fastest repetition. Five times as fast is
-wanted and not reached on two cores (3.9 to 4.7): the physics alone takes a third of the loop's time, and two threads
-can at best halve it. The test guards what there is.
+Both use the same starts and all cores, and take turns; each counts with its fastest repetition.
 """
 
 import time
@@ -24,7 +22,7 @@ EPISODES = 200
 STEPS = 80  # control steps of an episode: enough for contacts, and the machine is measured, not the policy
 REPETITIONS = 2
 ATTEMPTS = 3
-LEAST = 3.0  # times as fast
+LEAST = 5.0  # times as fast
 
 
 @pytest.fixture
