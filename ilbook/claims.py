@@ -201,7 +201,7 @@ def _best(path: Path, profile: str) -> _Stored | None:
     now = None
     for origin, (result, provenance) in _on_disk(path.stem, profile):
         now = now or sources.notebook_hashes(path)
-        stored = _Stored(result, origin, stale=provenance.get("hashes") != now)
+        stored = _Stored(result, origin, stale=bool(sources.difference(provenance.get("hashes") or {}, now)))
         if not stored.stale:
             return stored
         best = best or stored

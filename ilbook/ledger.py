@@ -98,27 +98,13 @@ def _published() -> Iterator[tuple[str, str, str | None, str | None, str]]:
         result, provenance = claims.part(both, "result", path), claims.part(both, "provenance", path)
         if notebook in notebooks:
             now[notebook] = now.get(notebook) or sources.notebook_hashes(notebooks[notebook])
-            stale = _difference(provenance.get("hashes") or {}, now[notebook])
+            stale = sources.difference(provenance.get("hashes") or {}, now[notebook])
         else:
             stale = "its notebook is gone"
         for claim in result.get("claims", []):
             yield notebook, profile, claim["id"], claim["verdict"], stale
         if not result.get("claims"):
             yield notebook, profile, None, None, stale
-
-
-def _difference(old: dict, new: dict) -> str:
-    """What changed between the hashes of a result and those of today, in words; "" if nothing did."""
-    words = ["the notebook changed"] if old.get("notebook") != new["notebook"] else []
-    for part in ("parameters", "sources", "data"):
-        before = old.get(part) or {}
-        names = sorted(name for name in {**before, **new[part]} if before.get(name) != new[part].get(name))
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            words.append(f"{part} changed: {', '.join(names[:3])}{more}")
-    if not words and old != new:  # hashes of another kind, from an older version of this package
-        words.append("its hashes are of another form")
-    return "; ".join(words)
 
 
 def _key(notebook: str, profile: str, claim: str | None) -> str:

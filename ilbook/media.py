@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import html
 import io
 import subprocess
@@ -16,7 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ilbook import ffmpeg
 from ilbook.errors import UserError
+from ilbook.ffmpeg import NoEncoder
 from ilbook.profile import write_file
 
 if TYPE_CHECKING:
@@ -115,10 +116,6 @@ def save(path: str | Path, frames: np.ndarray, fps: float) -> Path:
     return path
 
 
-class NoEncoder(Exception):
-    """Why no film can be made on this machine."""
-
-
 def encode(frames: np.ndarray, fps: float, largest: int = LARGEST) -> bytes:
     """H.264 in MP4, as good as fits in `largest` bytes. Raises NoEncoder when there is no working ffmpeg."""
     frames = _checked(frames)
@@ -137,7 +134,7 @@ def _ffmpeg(frames: np.ndarray, fps: float, quality: int) -> bytes:
     _, height, width, _ = frames.shape
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder, "film.mp4")
-        command = [_program(), "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
+        command = [ffmpeg.program(), "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
         command += ["-r", f"{fps:g}", "-i", "-", "-an", "-c:v", "libx264", "-preset", "veryfast", "-tune", "animation"]
         # One thread: the same bytes on every machine. The index goes first, so that a page can start at once.
         command += ["-crf", str(quality), "-threads", "1", "-pix_fmt", "yuv420p", "-movflags", "+faststart", str(film)]
@@ -149,16 +146,6 @@ def _ffmpeg(frames: np.ndarray, fps: float, quality: int) -> bytes:
             said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
             raise NoEncoder(f"ffmpeg could not encode a film: {said[-1]}")
         return film.read_bytes()
-
-
-@functools.cache
-def _program() -> str:
-    try:
-        import imageio_ffmpeg
-
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        raise NoEncoder(f"no ffmpeg was found; `ilbook doctor` tells more ({error})") from error
 
 
 def strip(

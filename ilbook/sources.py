@@ -115,6 +115,20 @@ def notebook_hashes(path: Path, parameters: dict[str, object] | None = None, pre
     }
 
 
+def difference(old: dict, new: dict) -> str:
+    """What changed between the hashes of a result and those of today, in words; "" if nothing did."""
+    words = ["the notebook changed"] if old.get("notebook") != new["notebook"] else []
+    for part in ("parameters", "sources", "data"):
+        before = old.get(part) or {}
+        names = sorted(name for name in {**before, **new[part]} if before.get(name) != new[part].get(name))
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            words.append(f"{part} changed: {', '.join(names[:3])}{more}")
+    if not words and old != new:  # hashes of another kind, from an older version of this package
+        words.append("its hashes are of another form")
+    return "; ".join(words)
+
+
 def notebook_hashes_of_run(notebook: str) -> dict | None:
     """`notebook_hashes` with the parameters as this kernel has them; None for a notebook that is not in the book."""
     import __main__

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ilbook import tasks
-from ilbook.data import files
+from ilbook.data import files, video
 from ilbook.data.episodes import Episodes
-from ilbook.data.formats import video
 
 SIDE = 96  # pixels, as everywhere in the literature
 EPISODES = 20  # in one film, which keeps each file far below two megabytes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import mujoco
@@ -81,5 +80,5 @@ def _demonstrate(recipe: Recipe, n: int, seed: int) -> tuple[Episodes, str]:
     if recipe.skill is not None:
         episodes = base.demonstrate_graded(experts.get(recipe.task), n, seed, recipe.skill)
         return episodes, f"ilbook.experts.base.demonstrate_graded, {recipe.task}, {recipe.skill}"
-    module = f"ilbook.experts.{recipe.task}"
-    return import_module(module).demonstrate(n, seed), f"{module}.demonstrate"
+    expert = experts.get(recipe.task)
+    return expert.demonstrate(n, seed), f"{expert.__module__}.{expert.__name__}.demonstrate"

@@ -23,7 +23,6 @@ CLEAR = 0.006  # m, between fixed jaw and cube before the grasp
 HOVER = 0.05  # m above the grasp, while not yet aligned
 BULGE = 0.05  # m, size of a needless way round
 APPROACH, GRASP, MOVE, RELEASE = range(4)  # phases
-HUMAN = Style()  # of the demonstrations that are shipped
 
 
 class ArmExpert(Expert):
@@ -32,6 +31,7 @@ class ArmExpert(Expert):
     Mode 0 turns the wrist as little as possible; mode 1 takes the other pair of the cube's faces.
     """
 
+    human = Style()
     n_modes = 2
     knock_size = 0.10  # rad
     slip_share = 0.35  # of what `Style.noise` says: the errors of the joints add up along the arm

@@ -9,7 +9,8 @@ import numpy as np
 
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
-from ilbook.experts.base import STEADY, Expert, Style, joined, record
+from ilbook.experts import base
+from ilbook.experts.base import STEADY, Expert, Style, check_number, joined
 from ilbook.tasks.avoid import CENTRES, GAPS, N_MODES, RADII, ROWS, START, Avoid, clearance
 
 STEP = 1.0 / Avoid.control_hz  # s
@@ -25,7 +26,7 @@ CORRECTION = 3.0  # 1/s, how quickly the hand comes back to its path
 MARGIN = 0.012  # m, free distance that a planned path keeps from every obstacle
 BULGE = 0.05  # m, standard deviation of a detour between two rows
 TRIES = 40  # plans of a take-over that are thrown away before another gap, and half the margin, are allowed
-HUMAN = Style(noise=0.12)
+SAME_MODE = 100  # attempts at one demonstration before the style is given up
 
 
 def _gap_points() -> tuple[np.ndarray, ...]:
@@ -91,6 +92,7 @@ class AvoidExpert(Expert):
     """Demonstrates Avoid, copy i by way `modes[i]`: that of the style, else one drawn from the seed of the copy."""
 
     task = demo_task = Avoid
+    human = Style(noise=0.12)
     n_modes = N_MODES
 
     def __init__(
@@ -163,31 +165,28 @@ class AvoidExpert(Expert):
         self._wait = np.maximum(self._wait - 1, 0)
         return self._wait > 0
 
+    @classmethod
+    def demonstrate(cls, n: int, seed: int, style: Style | None = None, patience: float = 1.0) -> Episodes:
+        """As the other experts do, but the demonstrations take the modes in turn, unless the style has one.
 
-def demonstrate(n: int, seed: int, style: Style = HUMAN) -> Episodes:
-    """`n` successful demonstrations that take the modes in turn: arrays state (T, 4) and action (T, 2), float32.
-
-    Actions are the clean targets; what was executed had slips. An attempt that touches an obstacle is thrown away and
-    tried again with other chances, in the same mode, so that the modes stay even.
-    """
-    if n < 1:
-        raise UserError(f"{n} demonstrations asked for; ask for at least 1")
-    modes = np.arange(n) % N_MODES if style.mode is None else np.full(n, style.mode)
-    kept: list[tuple[np.ndarray, np.ndarray] | None] = [None] * n
-    for attempt in range(100):
-        missing = [i for i in range(n) if kept[i] is None]
-        if not missing:
-            return joined(kept, {})
-        seeds = [(seed, i, attempt) for i in missing]
-        for i, episode in zip(missing, _attempt(modes[missing], seeds, style), strict=True):
-            kept[i] = episode
-    raise UserError(f"avoid: {len(missing)} demonstrations failed a hundred times; choose a gentler style")
-
-
-def _attempt(modes: np.ndarray, seeds: list[tuple[int, ...]], style: Style) -> list:
-    """One attempt at each mode: its states (T, 4) and actions (T, 2), or None where it did not succeed in its mode."""
-    task = Avoid(len(modes))
-    task.reset(np.stack([task.start(np.random.default_rng([*seed, 1])) for seed in seeds]))
-    states, actions = record(task, AvoidExpert(len(modes), style, seeds, modes))
-    good = task.info()["mode"] == modes
-    return [(states[i, :t], actions[i, :t]) if good[i] else None for i, t in enumerate(task.length)]
+        An attempt that does not succeed in its mode is thrown away and tried again with other chances, in the same
+        mode, so that the modes stay even.
+        """
+        task_type = cls.patient_task(patience)
+        style = cls.human if style is None else style
+        check_number(n)
+        modes = np.arange(n) % N_MODES if style.mode is None else np.full(n, style.mode)
+        kept: list[base.Attempt | None] = [None] * n
+        tried = 0
+        for tries in range(SAME_MODE):
+            missing = [i for i in range(n) if kept[i] is None]
+            if not missing:
+                return joined(kept, {"tried": tried})
+            tried += len(missing)
+            seeds = [(seed, i, tries) for i in missing]
+            task, episodes = base.attempt(task_type, cls(len(missing), style, seeds, modes[missing]))
+            for i, episode, mode in zip(missing, episodes, task.info()["mode"], strict=True):
+                kept[i] = episode if mode == modes[i] else None
+        raise UserError(
+            f"avoid: {len(missing)} demonstrations failed {SAME_MODE} times; choose a gentler style"
+        )

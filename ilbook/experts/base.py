@@ -13,6 +13,8 @@ from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError, unknown
 from ilbook.tasks.base import Task
 
+Attempt = tuple[np.ndarray, np.ndarray]  # states (T, S) and actions (T, A) of one episode
+MORE = 16  # attempts at once where few succeed
 KNOCK_STEPS = 3, 7  # control steps that a knock lasts: from, up to (excluded)
 
 
@@ -55,6 +57,7 @@ class Expert(ABC):
 
     task: ClassVar[type[Task]]
     demo_task: ClassVar[type[Task]]  # what it demonstrates in: often a little stricter than `task`
+    human: ClassVar[Style]  # of the demonstrations that are shipped
     n_modes: ClassVar[int] = 1  # values of `Style.mode`
     knock_size: ClassVar[float] = 0.012  # m (rad), how far a knock pushes the hand aside
 
@@ -116,6 +119,51 @@ class Expert(ABC):
         return action + aside / self.task.weight
 
 
+    @classmethod
+    def demonstrate(cls, n: int, seed: int, style: Style | None = None, patience: float = 1.0) -> Episodes:
+        """`n` successful demonstrations: arrays state (T, S) and action (T, A), float32. Actions are the clean targets.
+
+        `style` is `human` unless told. Starts whose demonstration fails are passed over; `meta["tried"]` tells how many
+        starts were needed. `patience` multiplies the time that an episode may take: slow operators need it.
+        """
+        style, task_type = cls.human if style is None else style, cls.patient_task(patience)
+        check_number(n)
+        tries: list[Attempt | None] = []
+        while (good := sum(episode is not None for episode in tries)) < n:
+            if len(tries) > 20 * n + 20:
+                raise UserError(
+                    f"{task_type.name}: only {good} of {len(tries)} demonstrations succeeded; choose a gentler style"
+                )
+            # As many as are missing; where few succeed, ever more at once, of which the last ones are then left out.
+            more = max(n - good, min(len(tries), MORE))
+            seeds = [(seed, i) for i in range(len(tries), len(tries) + more)]
+            task, episodes = attempt(task_type, cls(more, style, seeds))
+            tries += [episode if won else None for episode, won in zip(episodes, task.success, strict=True)]
+        kept = [i for i, episode in enumerate(tries) if episode is not None][:n]
+        return joined([tries[i] for i in kept], {"tried": kept[-1] + 1})
+
+    @classmethod
+    def patient_task(cls, patience: float) -> type[Task]:
+        """`demo_task` with `patience` times as many steps in an episode."""
+        task = cls.demo_task
+        changed = {"max_steps": round(patience * task.max_steps)}
+        return task if patience == 1.0 else type(task.__name__, (task,), changed)
+
+
+def check_number(n: int) -> None:
+    """Refuse to make no demonstrations."""
+    if n < 1:
+        raise UserError(f"{n} demonstrations asked for; ask for at least 1")
+
+
+def attempt(task_type: type[Task], expert: Expert) -> tuple[Task, list[Attempt]]:
+    """One episode from a random start for each seed of the expert, and the task as it was left."""
+    task = task_type(len(expert.seeds))
+    task.reset(np.stack([task.start(np.random.default_rng([*seed, 1])) for seed in expert.seeds]))
+    states, actions = record(task, expert)
+    return task, [(states[i, :t], actions[i, :t]) for i, t in enumerate(task.length)]
+
+
 def record(task: Task, expert: Expert) -> tuple[np.ndarray, np.ndarray]:
     """States (N, T, S) and clean actions (N, T, A), float32, an episode a copy; copy i has `length[i]` steps."""
     states, actions = [], []
@@ -124,29 +172,6 @@ def record(task: Task, expert: Expert) -> tuple[np.ndarray, np.ndarray]:
         actions.append(expert.act(task.state))
         task.step(expert.slip(actions[-1]))
     return tuple(np.stack(steps, axis=1).astype(np.float32) for steps in (states, actions))
-
-
-def demonstrate(expert_type: type[Expert], n: int, seed: int, style: Style, patience: float = 1.0) -> Episodes:
-    """`n` successful demonstrations: arrays state (T, S) and action (T, A), float32. Actions are the clean targets.
-
-    Starts whose demonstration fails are passed over; `meta["tried"]` tells how many starts were needed. `patience`
-    multiplies the time that an episode may take: slow operators need it.
-    """
-    if n < 1:
-        raise UserError(f"{n} demonstrations asked for; ask for at least 1")
-    task_type = expert_type.demo_task
-    if patience != 1.0:
-        task_type = type(task_type.__name__, (task_type,), {"max_steps": round(patience * task_type.max_steps)})
-    kept, tried = [], 0
-    while len(kept) < n:
-        seeds = [(seed, tried + i) for i in range(n - len(kept))]
-        tried += len(seeds)
-        kept += [episode for episode in _attempt(task_type, expert_type, seeds, style) if episode is not None]
-        if tried > 20 * n + 20:
-            raise UserError(
-                f"{task_type.name}: only {len(kept)} of {tried} demonstrations succeeded; choose a gentler style"
-            )
-    return joined(kept, {"tried": tried})
 
 
 def demonstrate_graded(expert_type: type[Expert], n: int, seed: int, skill: str, operators: int = 3) -> Episodes:
@@ -160,23 +185,15 @@ def demonstrate_graded(expert_type: type[Expert], n: int, seed: int, skill: str,
     for operator in range(operators):
         style = graded(skill, mode=operator % expert_type.n_modes)
         own_seed = 100 * seed + 10 * list(GRADES).index(skill) + operator
-        part = demonstrate(expert_type, n // operators, own_seed, style, patience=2.0)
+        part = expert_type.demonstrate(n // operators, own_seed, style, patience=2.0)
         kept += [(episode["state"], episode["action"]) for episode in part]
         who.append(np.full(part.n_steps, operator, dtype=np.int8))
         tried += part.meta["tried"]
     return joined(kept, {"tried": tried, "skill": skill}).with_array("operator", np.concatenate(who))
 
 
-def joined(kept: Sequence[tuple[np.ndarray, np.ndarray]], meta: dict) -> Episodes:
+def joined(kept: Sequence[Attempt], meta: dict) -> Episodes:
     """Episodes from pairs of states (T, S) and actions (T, A)."""
     states, actions = zip(*kept, strict=True)
     arrays = {"state": np.concatenate(states), "action": np.concatenate(actions)}
     return Episodes(arrays, np.cumsum([len(a) for a in actions]), meta)
-
-
-def _attempt(task_type: type[Task], expert_type: type[Expert], seeds: list[tuple[int, ...]], style: Style) -> list:
-    """One attempt per seed: its states (T, S) and actions (T, A), or None where it did not succeed."""
-    task = task_type(len(seeds))
-    task.reset(np.stack([task.start(np.random.default_rng([*seed, 1])) for seed in seeds]))
-    states, actions = record(task, expert_type(len(seeds), style, seeds))
-    return [(states[i, :t], actions[i, :t]) if task.success[i] else None for i, t in enumerate(task.length)]

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ilbook.data.episodes import Episodes
-from ilbook.experts import base
 from ilbook.experts.base import Expert, Style
 from ilbook.tasks.insert import FULL, Insert, to_hand, to_tip
 
@@ -28,7 +26,6 @@ SEARCH, PERIOD = 0.0008, 6  # m and steps: the lateral search of a peg that stic
 VIA = np.array([0.016, 0.014])  # m from the mouth: where the ways from the left and the right pass
 ARRIVED = 0.004  # m from such a place
 LEFT, RIGHT = 1, 2  # values of `Style.mode`; 0 is straight
-HUMAN = Style(noise=0.10)
 
 
 class _Deeper(Insert):
@@ -41,18 +38,21 @@ class InsertExpert(Expert):
     """Demonstrates Insert: straight, or by way of the left or the right; a detour is another such place."""
 
     task, demo_task = Insert, _Deeper
+    human = Style(noise=0.10)
     n_modes = 3
     knock_size = 0.006
 
+    def reset(self) -> None:
+        n = len(self.seeds)
+        self._fresh = np.zeros(n, dtype=bool)  # has no plan yet
+        self._via = np.zeros((n, 2))  # place to pass first, from the mouth; nan: none
+        self._down = np.zeros(n, dtype=bool)  # whether it is going down
+        self._began = np.zeros(n, dtype=bool)  # whether it ever did
+        self._touching = np.zeros(n, dtype=bool)  # whether it slides over the board
+        self._wait, self._stuck, self._lift = np.zeros((3, n), dtype=int)  # steps
+        super().reset()
+
     def _forget(self, copies: np.ndarray) -> None:
-        if len(copies) == len(self.seeds):
-            n = len(copies)
-            self._fresh = np.zeros(n, dtype=bool)  # has no plan yet
-            self._via = np.zeros((n, 2))  # place to pass first, from the mouth; nan: none
-            self._down = np.zeros(n, dtype=bool)  # whether it is going down
-            self._began = np.zeros(n, dtype=bool)  # whether it ever did
-            self._touching = np.zeros(n, dtype=bool)  # whether it slides over the board
-            self._wait, self._stuck, self._lift = np.zeros((3, n), dtype=int)  # steps
         self._fresh[copies], self._via[copies], self._down[copies] = True, np.nan, False
         self._began[copies] = self._touching[copies] = False
         self._wait[copies] = self._stuck[copies] = self._lift[copies] = 0
@@ -119,8 +119,3 @@ class InsertExpert(Expert):
         self._stuck = np.where(sticks, self._stuck + 1, 0)
         over = self._stuck > PATIENCE
         self._lift[over], self._stuck[over] = np.where(inside[over], 3, 4), 0
-
-
-def demonstrate(n: int, seed: int, style: Style = HUMAN) -> Episodes:
-    """`n` demonstrations; see `ilbook.experts.base.demonstrate`."""
-    return base.demonstrate(InsertExpert, n, seed, style)

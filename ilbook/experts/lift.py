@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ilbook.data.episodes import Episodes
-from ilbook.experts import base
-from ilbook.experts.arm import APPROACH, GRASP, HUMAN, MOVE, SHUT, ArmExpert
-from ilbook.experts.base import Style
+from ilbook.experts.arm import APPROACH, GRASP, MOVE, SHUT, ArmExpert
 from ilbook.tasks.lift import HEIGHT, HOLD, Lift
 
 ABOVE = 0.015  # m higher than asked for
@@ -33,8 +30,3 @@ class LiftExpert(ArmExpert):
         roll = np.where(moves | closes, self.command[:, 4], roll)
         width = np.where(moves | closes, SHUT, width)
         return self._go(goal, roll, width, np.select([moves, closes], [MOVE, GRASP], APPROACH))
-
-
-def demonstrate(n: int, seed: int, style: Style = HUMAN) -> Episodes:
-    """`n` demonstrations; see `ilbook.experts.base.demonstrate`."""
-    return base.demonstrate(LiftExpert, n, seed, style)

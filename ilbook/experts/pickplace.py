@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ilbook.data.episodes import Episodes
-from ilbook.experts import base
-from ilbook.experts.arm import APPROACH, GRASP, HUMAN, MOVE, OPEN, RELEASE, SHUT, ArmExpert
-from ilbook.experts.base import Style
+from ilbook.experts.arm import APPROACH, GRASP, MOVE, OPEN, RELEASE, SHUT, ArmExpert
 from ilbook.tasks.arm import OPENED
 from ilbook.tasks.pickplace import PickPlace
 
@@ -46,8 +43,3 @@ class PickPlaceExpert(ArmExpert):
         width = np.where(moves | closes, SHUT, width)
         phase = np.select([placed, moves, closes], [RELEASE, MOVE, GRASP], APPROACH)
         return self._go(goal, roll, width, phase)
-
-
-def demonstrate(n: int, seed: int, style: Style = HUMAN) -> Episodes:
-    """`n` demonstrations; see `ilbook.experts.base.demonstrate`."""
-    return base.demonstrate(PickPlaceExpert, n, seed, style)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ilbook.data.episodes import Episodes
-from ilbook.experts import base
 from ilbook.experts.base import Expert, Style
 from ilbook.tasks.pusht import OUTLINE, PUSHER_RADIUS, TARGET, WORLD, PushT, distance_to_block, to_block, to_world
 
@@ -65,8 +63,6 @@ def missing(pose: np.ndarray) -> np.ndarray:
 
 
 SPEED, PUSH_SPEED = 0.22, 0.13  # m/s, while walking; at most while pushing
-# The shipped demonstrations rest and slip as people do: the published human data rest 0.4 s at a time.
-HUMAN = Style(noise=0.25, knock=0.005, pause=0.5)
 # Of a turn against a move, when the demonstrator decides what to mend first. A turn spoils later moves: mend it early.
 TURN_WEIGHTS = (1.3, 4.0, 0.4)  # by mode: the larger error, turns first, moves first
 
@@ -81,15 +77,18 @@ class PushTExpert(Expert):
     """Demonstrates PushT. Its modes differ in what is mended first; a detour is the long way round the block."""
 
     task, demo_task = PushT, _Precise
+    human = Style(noise=0.25, knock=0.005, pause=0.5)  # the published human data rest 0.4 s at a time
     n_modes = len(TURN_WEIGHTS)
 
+    def reset(self) -> None:
+        n = len(self.seeds)
+        self._contact = np.full(n, -1)  # -1: to be chosen
+        self._part = np.zeros(n, dtype=int)  # which entry of `missing` the present push mends
+        self._wait = np.zeros(n, dtype=int)  # steps that the demonstrator still thinks
+        self._detour = np.zeros(n, dtype=int)  # ASKED, or the way round (1, -1) once it is known; 0: none
+        super().reset()
+
     def _forget(self, copies: np.ndarray) -> None:
-        if len(copies) == len(self.seeds):
-            n = len(copies)
-            self._contact = np.full(n, -1)  # -1: to be chosen
-            self._part = np.zeros(n, dtype=int)  # which entry of `missing` the present push mends
-            self._wait = np.zeros(n, dtype=int)  # steps that the demonstrator still thinks
-            self._detour = np.zeros(n, dtype=int)  # ASKED, or the way round (1, -1) once it is known; 0: none
         self._contact[copies], self._wait[copies], self._detour[copies] = -1, 0, 0
 
     def _act(self, state: np.ndarray) -> np.ndarray:
@@ -177,8 +176,3 @@ def _free(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether the straight way from a to b (block's frame) keeps off the block."""
     points = a + (b - a) * np.linspace(0.1, 1, 12)[:, None]
     return bool((distance_to_block(points, np.zeros((12, 3))) > PUSHER_RADIUS + 0.5 * CLEARANCE).all())
-
-
-def demonstrate(n: int, seed: int, style: Style = HUMAN) -> Episodes:
-    """`n` demonstrations; see `ilbook.experts.base.demonstrate`."""
-    return base.demonstrate(PushTExpert, n, seed, style)

@@ -4,11 +4,11 @@ Here stands what every page uses. The rest is imported by module, `from ilbook.s
 so that work on a sequential test does not make the published results of all other pages stale.
 """
 
+from ilbook.stats.bootstrap import BOOTSTRAP_SEED
 from ilbook.stats.estimate import VERDICTS, Estimate, verdict
 from ilbook.stats.intervals import clopper_pearson, jeffreys, wilson
 from ilbook.stats.modes import mode_entropy
 from ilbook.stats.paired import (
-    BOOTSTRAP_SEED,
     PAIR,
     evaluation_bootstrap,
     from_table,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from ilbook.errors import UserError
-from ilbook.stats.estimate import Estimate, check_level
-from ilbook.stats.paired import BOOTSTRAP_SEED
+from ilbook.stats import bootstrap
+from ilbook.stats.estimate import Estimate
 
 
 def probability_of_improvement(
@@ -26,12 +26,13 @@ def probability_of_improvement(
     one, other = _scores(first), _scores(second)
     if one.shape[1] != other.shape[1]:
         raise UserError(f"the policies were scored on {one.shape[1]} and {other.shape[1]} tasks; use the same tasks")
-    rng = _generator(level, n_boot, rng)
+    bootstrap.check(level, n_boot)
+    rng = bootstrap.generator(rng)
     effect, means = 0.0, np.zeros(n_boot)
     for a, b in zip(one.T, other.T, strict=True):
         wins = _wins(a[:, None], b[None, :])  # (N, M)
         effect += wins.mean() / one.shape[1]
-        drawn_a, drawn_b = (rng.multinomial(len(x), np.full(len(x), 1 / len(x)), size=n_boot) for x in (a, b))
+        drawn_a, drawn_b = (bootstrap.draws(len(x), n_boot, rng) for x in (a, b))
         means += ((drawn_a @ wins) * drawn_b).sum(axis=1) / wins.size / one.shape[1]
     return _estimate(effect, means, level, one.size + other.size, "probability of improvement, unpaired bootstrap")
 
@@ -50,10 +51,10 @@ def paired_improvement(
     one, other = _scores(first), _scores(second)
     if one.shape != other.shape:
         raise UserError(f"scores of shapes {one.shape} and {other.shape} cannot be paired; use one list of starts")
-    rng = _generator(level, n_boot, rng)
+    bootstrap.check(level, n_boot)
+    rng = bootstrap.generator(rng)
     wins = _wins(one, other)  # (N, T)
-    n = len(wins)
-    means = sum(rng.multinomial(n, np.full(n, 1 / n), size=n_boot) @ task / wins.size for task in wins.T)
+    means = sum(bootstrap.draws(len(wins), n_boot, rng) @ task / wins.size for task in wins.T)
     return _estimate(wins.mean(), means, level, wins.size, "probability of improvement, paired bootstrap")
 
 
@@ -70,13 +71,5 @@ def _scores(scores: Sequence[float] | np.ndarray) -> np.ndarray:
     return array
 
 
-def _generator(level: float, n_boot: int, rng: np.random.Generator | None) -> np.random.Generator:
-    check_level(level)
-    if n_boot < 100:
-        raise UserError(f"n_boot is {n_boot}; an interval needs at least 100 bootstrap replicates")
-    return rng or np.random.default_rng(BOOTSTRAP_SEED)
-
-
 def _estimate(effect: float, means: np.ndarray, level: float, n: int, what: str) -> Estimate:
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(effect), float(low), float(high), n, 1, f"{what}, {level:.0%}")
+    return Estimate(float(effect), *bootstrap.middle(means, level), n, 1, f"{what}, {level:.0%}")

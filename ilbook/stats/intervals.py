@@ -57,6 +57,41 @@ def jeffreys(successes: int, n: int, level: float = 0.95) -> Estimate:
     return Estimate(successes / n, low, high, int(n), 1, f"Jeffreys interval, {level:.0%}")
 
 
+def stevens(successes: np.ndarray, n: int, coins: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Ends (low, high) of intervals that hold every rate with exactly the probability `level` (Stevens 1950).
+
+    Each experiment has a count of successes and a coin, drawn evenly from 0 to 1, that says which share of the
+    probability of its own count is added to that of larger ones; the interval holds the rates at which the sum lies in
+    the middle `level`. For comparison, not for reports: equal counts get different intervals, at times without the
+    rate that was seen.
+    """
+    from scipy.special import betainc
+
+    check_level(level)
+    counts, coins = np.broadcast_arrays(np.asarray(successes, dtype=float), np.asarray(coins, dtype=float))
+    for count in np.unique(counts):
+        check_counts(count, n)
+    check_rate(*coins.ravel())
+
+    def at_least(rate: np.ndarray) -> np.ndarray:
+        """P(more successes) + coin P(as many); grows with the rate. 1 and 0 are the limits of betainc's arguments."""
+        more = np.where(counts < n, betainc(counts + 1, np.maximum(n - counts, 1e-300), rate), 0.0)
+        no_fewer = np.where(counts > 0, betainc(np.maximum(counts, 1e-300), n - counts + 1, rate), 1.0)
+        return more + coins * (no_fewer - more)
+
+    def reaches(mass: float) -> np.ndarray:
+        """The smallest rate at which `at_least` is `mass`, by halving; 0 or 1 where it always or never is."""
+        below, above = np.zeros(counts.shape), np.ones(counts.shape)
+        for _ in range(50):  # to 1e-15
+            middle = (below + above) / 2
+            enough = at_least(middle) >= mass
+            below, above = np.where(enough, below, middle), np.where(enough, middle, above)
+        return np.where(at_least(np.zeros(counts.shape)) >= mass, 0.0, above)
+
+    tail = (1 - level) / 2
+    return reaches(tail), reaches(1 - tail)
+
+
 def coverage(interval: Callable[[int, int], Estimate], n: int, rates: Sequence[float]) -> np.ndarray:
     """Probability (R,) that the interval from n episodes holds the true rate, for each of `rates` (R,); exact.
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ilbook.errors import UserError
-from ilbook.stats.estimate import Estimate, check_level
-from ilbook.stats.paired import BOOTSTRAP_SEED, by_start
+from ilbook.stats import bootstrap
+from ilbook.stats.estimate import Estimate
+from ilbook.stats.paired import by_start
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ def mode_entropy(
     mean over training seeds. `table` as for the paired bootstrap, with columns success and mode (0 to n_modes - 1).
     Bootstrap samples lack rare modes, so their entropies are too low: they are moved up to centre on the estimate.
     """
-    check_level(level)
+    bootstrap.check(level, n_boot)
     success, mode = (by_start(table, policy, column).to_numpy() for column in ("success", "mode"))  # (S, N)
     if n_modes < 2 or not np.isin(mode[success == 1], np.arange(n_modes)).all():
         raise UserError(
@@ -42,13 +43,13 @@ def mode_entropy(
         return Estimate(0.0, 0.0, 1.0, 0, n_seeds, "no successful episode")
     took = (mode[..., None] == np.arange(n_modes)) & (success == 1)[..., None]  # (S, N, M)
     effect = _entropy(took.sum(axis=1)).mean()
-    rng = rng or np.random.default_rng(BOOTSTRAP_SEED)
-    seed_counts = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=n_boot)  # (B, S)
-    start_counts = rng.multinomial(n_starts, np.full(n_starts, 1 / n_starts), size=n_boot)  # (B, N)
+    rng = bootstrap.generator(rng)
+    seed_counts = bootstrap.draws(n_seeds, n_boot, rng)  # (B, S)
+    start_counts = bootstrap.draws(n_starts, n_boot, rng)  # (B, N)
     counts = np.stack([start_counts @ of_seed.astype(float) for of_seed in took], axis=1)  # (B, S, M)
     replicates = (_entropy(counts) * seed_counts).sum(axis=1) / n_seeds
     replicates += effect - replicates.mean()
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2]).clip(0.0, 1.0)
+    low, high = np.clip(bootstrap.middle(replicates, level), 0.0, 1.0)
     what = f"bootstrap over {'seeds and ' if n_seeds > 1 else ''}starts, {level:.0%}"
     return Estimate(min(float(effect), 1.0), float(low), float(high), n, n_seeds, what)
 

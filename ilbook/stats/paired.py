@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ilbook.errors import UserError, unknown
-from ilbook.stats.estimate import Estimate, check_level
+from ilbook.stats import bootstrap
+from ilbook.stats.bootstrap import draws
+from ilbook.stats.estimate import Estimate
 from ilbook.stats.intervals import wilson
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PAIR = ["train_seed", "start"]  # two policies are compared on equal training seeds and equal initial states
-BOOTSTRAP_SEED = 20240229  # any constant: the same table must give the same interval
 
 
 def paired_bootstrap(
@@ -34,10 +35,9 @@ def paired_bootstrap(
     Refuses policies that were not judged on exactly the same starts, each once.
     """
     values = differences(table, policy, baseline, metric, level, n_boot)  # (S, N)
-    rng = rng or np.random.default_rng(BOOTSTRAP_SEED)
-    # How often each seed and each start is drawn in a replicate: the mean is then a weighted sum, without a loop.
-    seed_counts = _draws(len(values), n_boot, rng)  # (B, S)
-    start_counts = _draws(values.shape[1], n_boot, rng)  # (B, N)
+    rng = bootstrap.generator(rng)
+    seed_counts = draws(len(values), n_boot, rng)  # (B, S)
+    start_counts = draws(values.shape[1], n_boot, rng)  # (B, N)
     means = ((seed_counts @ values) * start_counts).sum(axis=1) / values.size  # (B,)
     return _percentile(values, means, level, "seeds and starts" if len(values) > 1 else "starts")
 
@@ -57,7 +57,7 @@ def evaluation_bootstrap(
     with 3 seeds that differ by 8 points it held the truth in 69 % of simulations instead of 95 %.
     """
     values = differences(table, policy, baseline, metric, level, n_boot)  # (S, N)
-    counts = _draws(values.shape[1], n_boot, rng or np.random.default_rng(BOOTSTRAP_SEED))  # (B, N)
+    counts = draws(values.shape[1], n_boot, bootstrap.generator(rng))  # (B, N)
     means = counts @ values.mean(axis=0) / values.shape[1]  # (B,)
     return _percentile(values, means, level, "starts only, trainings as they are")
 
@@ -77,10 +77,10 @@ def nested_bootstrap(
     With 3 seeds that differ it held the truth in 88 % of simulations, `paired_bootstrap` in 93 % and `seed_t` in 95 %.
     """
     values = differences(table, policy, baseline, metric, level, n_boot)  # (S, N)
-    rng = rng or np.random.default_rng(BOOTSTRAP_SEED)
+    rng = bootstrap.generator(rng)
     n_seeds, n_starts = values.shape
     drawn = rng.integers(n_seeds, size=(n_seeds, n_boot))
-    totals = sum((_draws(n_starts, n_boot, rng) * values[seeds]).sum(axis=1) for seeds in drawn)  # (B,)
+    totals = sum((draws(n_starts, n_boot, rng) * values[seeds]).sum(axis=1) for seeds in drawn)  # (B,)
     return _percentile(values, totals / values.size, level, "seeds, then the starts of each")
 
 
@@ -119,9 +119,7 @@ def differences(
     table: pd.DataFrame, policy: str, baseline: str, metric: str, level: float = 0.95, n_boot: int = 2000
 ) -> np.ndarray:
     """policy - baseline per training seed and start (S, N), after the checks that every paired interval needs."""
-    check_level(level)
-    if n_boot < 100:
-        raise UserError(f"n_boot is {n_boot}; an interval needs at least 100 bootstrap replicates")
+    bootstrap.check(level, n_boot)
     values = (by_start(table, policy, metric) - by_start(table, baseline, metric, like=policy)).to_numpy()
     if values.shape[1] < 2:
         raise UserError("a paired bootstrap needs at least 2 starts; evaluate on more initial states")
@@ -160,13 +158,7 @@ def by_start(table: pd.DataFrame, policy: str, metric: str, like: str | None = N
     return values
 
 
-def _draws(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each of n items is drawn in each replicate (B, n)."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=n_boot)
-
-
 def _percentile(values: np.ndarray, means: np.ndarray, level: float, what: str) -> Estimate:
     """The mean of `values` (S, N) with the middle `level` of the replicates (B,) as interval."""
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     label = f"paired bootstrap over {what}, {level:.0%}"
-    return Estimate(float(values.mean()), float(low), float(high), values.size, len(values), label)
+    return Estimate(float(values.mean()), *bootstrap.middle(means, level), values.size, len(values), label)

@@ -7,7 +7,7 @@ import pytest
 
 from ilbook import experts, tasks
 from ilbook.errors import UserError
-from ilbook.experts.base import GRADES, STEADY, Expert, Style, demonstrate, graded
+from ilbook.experts.base import GRADES, STEADY, Expert, Style, graded
 from ilbook.tasks.base import Task
 
 
@@ -125,15 +125,15 @@ def test_every_mode_can_be_asked_for(expert_type):
 
 
 def test_recorded_demonstrations_are_what_was_meant(expert_type):
-    episodes = demonstrate(expert_type, 3, 5, STEADY)
+    episodes = expert_type.demonstrate(3, 5, STEADY)
     task = expert_type.task
     assert len(episodes) == 3 and episodes.meta["tried"] >= 3
     assert episodes["state"].shape[1] == len(task.state_names) and episodes["action"].dtype == np.float32
     assert episodes["action"].shape[1] == len(task.action_low)
     with pytest.raises(UserError, match="at least 1"):
-        demonstrate(expert_type, 0, 5, STEADY)
+        expert_type.demonstrate(0, 5, STEADY)
 
 
 def test_a_hopeless_style_is_given_up(expert_type):
     with pytest.raises(UserError, match="choose a gentler style"):
-        demonstrate(expert_type, 1, 5, Style(speed=0.01))
+        expert_type.demonstrate(1, 5, Style(speed=0.01))

@@ -160,6 +160,19 @@ def test_threads_do_not_change_numbers(task_type):
     assert np.array_equal(one, three)
 
 
+def test_what_is_only_looked_at_changes_nothing(task_type):
+    """The physics leaves out geoms that nothing touches, cameras and lights, and runs without a clock."""
+
+    class Whole(task_type):
+        physics_model = classmethod(lambda cls: cls.load_model())
+
+    seeds, actions = [2, 7, 9], wander(task_type, 30, 3)
+    task, whole = task_type(3), Whole(3)
+    assert task.model.ngeom < whole.model.ngeom and not task.model.ncam and not task.model.nlight
+    assert np.array_equal(play(task, actions, seeds), play(whole, actions, seeds))
+    assert all(timer.duration == 0 for timer in task._data[0].timer)
+
+
 def test_a_finished_copy_is_frozen(task_type):
     task = task_type(3)
     task.reset(task.starts(range(3)))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ilbook.errors import UserError
-from ilbook.experts import avoid as expert
+from ilbook.experts.avoid import AvoidExpert
 from ilbook.tasks.avoid import (
     GOAL,
     MODE_NAMES,
@@ -20,7 +20,7 @@ from ilbook.tasks.avoid import (
 
 @pytest.fixture(scope="module")
 def demos():
-    return expert.demonstrate(48, seed=5)
+    return AvoidExpert.demonstrate(48, seed=5)
 
 
 def drive(task, points, steps=200):
@@ -136,15 +136,15 @@ def test_demonstrations_have_human_speed_and_are_clean_where_the_execution_was_n
 
 
 def test_demonstrations_follow_from_their_seed(demos):
-    again = expert.demonstrate(48, seed=5)
+    again = AvoidExpert.demonstrate(48, seed=5)
     assert (again["state"] == demos["state"]).all() and (again["action"] == demos["action"]).all()
-    other = expert.demonstrate(48, seed=6)
+    other = AvoidExpert.demonstrate(48, seed=6)
     assert other["state"].shape != demos["state"].shape or (other["state"] != demos["state"]).any()
 
 
 def test_the_expert_finds_its_way_without_slips_in_every_mode():
     task = Avoid(N_MODES)
-    demonstrator = expert.AvoidExpert(N_MODES, seeds=[(7, mode) for mode in range(N_MODES)], modes=range(N_MODES))
+    demonstrator = AvoidExpert(N_MODES, seeds=[(7, mode) for mode in range(N_MODES)], modes=range(N_MODES))
     first = [demonstrator.act(task.state)]
     while not task.done.all():
         task.step(demonstrator.act(task.state))
@@ -156,6 +156,6 @@ def test_the_expert_finds_its_way_without_slips_in_every_mode():
 
 def test_the_expert_refuses_what_makes_no_sense():
     with pytest.raises(UserError, match="0 to 23"):
-        expert.AvoidExpert(1, modes=[24])
+        AvoidExpert(1, modes=[24])
     with pytest.raises(UserError, match="at least 1"):
-        expert.demonstrate(0, seed=0)
+        AvoidExpert.demonstrate(0, seed=0)

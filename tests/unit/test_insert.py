@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from ilbook.errors import UserError
-from ilbook.experts import insert as experts
 from ilbook.experts.base import STEADY, Expert, Style
 from ilbook.experts.insert import InsertExpert
 from ilbook.tasks.insert import FLOOR, FULL, HOLE, LENGTH, PEG, PLAY, STAGES, Insert, to_hand, to_tip
@@ -360,10 +359,10 @@ def test_every_knob_does_what_it_says():
 
 
 def test_demonstrations_can_be_cloned():
-    demos = experts.demonstrate(20, 5)
+    demos = InsertExpert.demonstrate(20, 5)
     assert demos["state"].shape[1] == len(Insert.state_names) and demos["action"].shape[1] == 3
     assert demos.meta["tried"] <= 22
-    again = experts.demonstrate(3, 5)
+    again = InsertExpert.demonstrate(3, 5)
     assert np.array_equal(again["action"], demos["action"][: again.n_steps])
     lead = (demos["action"] - demos["state"][:, 6:]) * Insert.weight
     assert (np.linalg.norm(lead, axis=1) < 1.5 * Insert.max_speed / Insert.control_hz).all()

@@ -7,7 +7,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from ilbook import stats
 from ilbook.errors import UserError
-from ilbook.stats.intervals import binomial, coverage
+from ilbook.stats.intervals import binomial, coverage, stevens
 from ilbook.stats.posterior import Posterior
 
 RATES = np.round(np.arange(0.05, 0.951, 0.05), 2)
@@ -78,6 +78,30 @@ def test_at_20_episodes_the_counts_are_too_coarse_for_93_to_97_percent_everywher
     mass = binomial(20, 0.05)
     runs = [mass[first : last + 1].sum() for first in range(21) for last in range(first, 21)]
     assert not any(0.93 <= run <= 0.97 for run in runs)
+
+
+@pytest.mark.parametrize("n", [20, 100])
+def test_with_a_coin_the_coverage_is_93_to_97_percent_at_all_rates_over_5000_samples(n):
+    rng = np.random.default_rng(n)
+    truths = RATES[:, None]
+    low, high = stevens(rng.binomial(n, truths, (len(RATES), 5000)), n, rng.random((len(RATES), 5000)))
+    held = ((low <= truths) & (truths <= high)).mean(axis=1)
+    assert held.min() > 0.93 and held.max() < 0.97 and held.mean() == pytest.approx(0.95, abs=0.003)
+
+
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_the_coin_at_its_ends_gives_clopper_pearson(level):
+    counts = np.arange(21)
+    exact = [stats.clopper_pearson(s, 20, level) for s in counts]
+    assert stevens(counts, 20, 1.0, level)[0] == pytest.approx([one.low for one in exact], abs=1e-12)
+    assert stevens(counts, 20, 0.0, level)[1] == pytest.approx([one.high for one in exact], abs=1e-12)
+
+
+def test_the_interval_of_a_coin_refuses_what_is_no_rate():
+    with pytest.raises(UserError, match="is no rate"):
+        stevens([3, 21], 20, 0.5)
+    with pytest.raises(UserError, match="between 0 and 1"):
+        stevens(3, 20, [0.5, 1.5])
 
 
 @pytest.mark.parametrize("interval", [stats.wilson, stats.jeffreys])

@@ -8,8 +8,9 @@ import pytest
 
 from ilbook import stats
 from ilbook.errors import UserError
+from ilbook.stats.bootstrap import draws
 from ilbook.stats.intervals import binomial
-from ilbook.stats.paired import _draws, _percentile
+from ilbook.stats.paired import _percentile
 from ilbook.stats.power import discordant
 
 BOOTSTRAPS = (stats.evaluation_bootstrap, stats.paired_bootstrap, stats.nested_bootstrap)
@@ -123,7 +124,7 @@ def test_our_replicates_give_the_ideal_interval_and_its_coverage_over_5000_table
     @cache
     def ours(wins, losses):
         values = np.repeat([1.0, -1.0, 0.0], [wins, losses, n - wins - losses])[None]
-        return _percentile(values, _draws(n, 2000, rng) @ values[0] / n, 0.95, "starts")
+        return _percentile(values, draws(n, 2000, rng) @ values[0] / n, 0.95, "starts")
 
     inside = 0
     for _ in range(5000):

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ilbook.data import video
 from ilbook.data.files import SCHEMA
-from ilbook.data.formats import lerobot, video
+from ilbook.data.formats import lerobot
 from ilbook.data.formats.lerobot_tables import Episode, check_table, dense, episodes, opened, tasks_of
 from ilbook.data.formats.stream import Block, Column, Stream, check_action, check_finite, choose, rows_of, spans
 from ilbook.errors import UserError

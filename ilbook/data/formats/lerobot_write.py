@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ilbook.data import files
-from ilbook.data.formats import lerobot, video
+from ilbook.data import files, video
+from ilbook.data.formats import lerobot
 from ilbook.data.formats.statistics import PictureStatistics, Statistics
 from ilbook.data.formats.stream import Block, Column, Stream
 from ilbook.errors import UserError

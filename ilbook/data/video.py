@@ -10,16 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ilbook import ffmpeg
 from ilbook.errors import UserError
 
 QUALITY = 18  # constant rate factor; below about 18 nobody sees a difference
 KEY_FRAMES = 2  # every second frame stands alone, so that a single frame is found quickly (LeRobot's own choice)
-
-
-def _ffmpeg() -> str:
-    import imageio_ffmpeg
-
-    return imageio_ffmpeg.get_ffmpeg_exe()
 
 
 class Writer:
@@ -31,7 +26,7 @@ class Writer:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self._errors = path, tempfile.TemporaryFile()  # noqa: SIM115
         command = [
-            _ffmpeg(), "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}",
+            ffmpeg.program(), "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}",
             "-r", str(fps), "-i", "-", "-c:v", "libx264", "-preset", "fast", "-crf", str(quality),
             "-g", str(key_frames), "-bf", "0", "-pix_fmt", "yuv420p", "-r", str(fps), str(path),
         ]  # fmt: skip
@@ -80,8 +75,8 @@ class Reader:
         if abs(found - fps) > 0.01 * fps:
             raise UserError(f"{where}: has {found:g} frames a second, but the data set says {fps:g}")
         command = [
-            _ffmpeg(), "-v", "error", "-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "rawvideo",
-            "-pix_fmt", "rgb24", "-",
+            ffmpeg.program(), "-v", "error", "-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough",
+            "-f", "rawvideo", "-pix_fmt", "rgb24", "-",
         ]  # fmt: skip
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -111,7 +106,8 @@ class Reader:
 
 def _look(path: Path) -> tuple[int, int, float] | None:
     """Width, height and frames per second of a video; None if it is none."""
-    said = subprocess.run([_ffmpeg(), "-hide_banner", "-i", str(path)], capture_output=True, stdin=subprocess.DEVNULL)
+    command = [ffmpeg.program(), "-hide_banner", "-i", str(path)]
+    said = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
     text = said.stderr.decode(errors="replace")
     found = re.search(r"Video: .*?[ ,](\d+)x(\d+)[ ,].*?([\d.]+) fps", text)
     return (int(found[1]), int(found[2]), float(found[3])) if found else None
