@@ -103,7 +103,7 @@ class Verdict:
 
     def __str__(self) -> str:
         estimate, claim = self.estimate, self.claim
-        seeds = "1 training seed" if estimate.seeds == 1 else f"{estimate.seeds} training seeds"
+        seeds = {0: "no training", 1: "1 training seed"}.get(estimate.seeds, f"{estimate.seeds} training seeds")
         return (
             f"{self.verdict.capitalize()} ({self.profile} profile): {claim.sentence} "
             f"Effect {estimate.effect:+.3f}, 95 % interval {estimate.low:+.3f} to {estimate.high:+.3f}, "

@@ -74,7 +74,7 @@ def _line(row: dict) -> tuple[str, ...]:
     if row["effect"] is None:
         return _sentence(row), row["profile"], verdict, "–", f"{row['minimum']:g}", "–"
     effect = f"{row['effect']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-    seeds = "1 seed" if row["seeds"] == 1 else f"{row['seeds']} seeds"
+    seeds = {0: "no training", 1: "1 seed"}.get(row["seeds"], f"{row['seeds']} seeds")
     return _sentence(row), row["profile"], verdict, effect, f"{row['minimum']:g}", f"n = {row['n']}, {seeds}"
 
 

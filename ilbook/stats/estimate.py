@@ -15,7 +15,7 @@ VERDICTS = ("supported", "contradicted", "inconclusive")
 
 @dataclass(frozen=True)
 class Estimate:
-    """An effect with its interval: from `n` episodes (or pairs of episodes) over `seeds` trainings."""
+    """An effect with its interval: from `n` episodes (or pairs of episodes) over `seeds` trainings (0: of none)."""
 
     effect: float
     low: float
