@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 # Threads of torch that have nothing to do go on spinning for milliseconds, on cores that the physics then lacks: a
 # batched rollout on two cores took a third longer. This is long enough for the gaps within a pass through a network.
 # It has to stand before torch is imported, which the runner, whose notebooks inherit it, makes sure of.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+if "OMP_WAIT_POLICY" not in os.environ:  # whoever chose a policy meant it
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 register_with_gymnasium()

@@ -1,6 +1,7 @@
 """One place for versions, a quick import, and a repository that stays small and clean."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -174,3 +175,14 @@ def test_no_text_names_a_folder_of_somebodys_machine_or_a_package_host(files):
             if re.search(pattern, line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
     assert not found
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "PASSIVE"}, "None")],
+)
+def test_waiting_threads_free_their_cores_soon_unless_told_otherwise(given, found):
+    code = "import os, ilbook; print(os.environ.get('GOMP_SPINCOUNT'))"
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    said = subprocess.run([sys.executable, "-c", code], env=kept | given, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == found
