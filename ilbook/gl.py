@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import importlib.util
 import json
 import os
 import shutil
@@ -73,6 +74,8 @@ def choose() -> Backend:
         candidates = [wanted] if wanted else (NAMES if sys.platform == "linux" else ("glfw",))
         backend = _remembered(candidates) or _try(candidates, source if wanted else "")
     _apply("disabled" if backend.name == "none" else backend.name)
+    if backend.name != "none":
+        _load_triton()
     return backend
 
 
@@ -170,6 +173,16 @@ def _apply(value: str) -> None:
     reader = sys.modules.get("mujoco.rendering.classic.gl_context")
     if changed and reader and value != "disabled":
         importlib.reload(reader)
+
+
+def _load_triton() -> None:
+    """Load triton, which torch's CUDA build brings along, before the driver: both carry LLVM with names that clash.
+
+    The other way round, the first optimiser that torch makes after the first frame ends the process.
+    """
+    if sys.platform == "linux" and importlib.util.find_spec("triton"):
+        with contextlib.suppress(Exception):  # a broken triton is torch's to report
+            importlib.import_module("triton")
 
 
 def _install() -> str:

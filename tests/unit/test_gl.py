@@ -58,6 +58,18 @@ def test_the_first_backend_that_draws_is_taken(machine):
     assert gl.report() == "Frames are drawn by OSMESA: a driver."
 
 
+def test_triton_is_loaded_before_the_driver_can_be(machine, monkeypatch, tmp_path):
+    """Its LLVM and that of Mesa's software driver bear only this order."""
+    (tmp_path / "triton.py").write_text("raise OSError('a broken one does not matter')")
+    loaded = []
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(gl.importlib, "import_module", lambda name: loaded.append(name) or __import__(name))
+    assert gl.choose().name == "osmesa" and loaded == ["triton"]
+    machine[0].clear()
+    gl.forget()
+    assert gl.choose().name == "none" and loaded == ["triton"]
+
+
 def test_without_any_backend_the_page_says_what_to_do(machine):
     machine[0].clear()
     backend = gl.choose()
