@@ -118,7 +118,6 @@ class Expert(ABC):
             aside = aside + self._knock * (self._knock_left > 0)[:, None]
         return action + aside / self.task.weight
 
-
     @classmethod
     def demonstrate(cls, n: int, seed: int, style: Style | None = None, patience: float = 1.0) -> Episodes:
         """`n` successful demonstrations: arrays state (T, S) and action (T, A), float32. Actions are the clean targets.
