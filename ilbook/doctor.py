@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ilbook import gl, profile
+from ilbook import ffmpeg, gl, profile
 from ilbook.errors import UserError
 
 OLDEST_PYTHON = (3, 11)
@@ -100,11 +100,11 @@ def _video() -> tuple[str, str]:
     """Encode a tiny clip with the ffmpeg that the videos of the book use."""
     again = "type: make env; if that does not help, set IMAGEIO_FFMPEG_EXE to an ffmpeg that knows libx264"
     try:
-        import imageio_ffmpeg
+        program = ffmpeg.program()
+    except ffmpeg.NoEncoder as error:
+        return f"no ffmpeg: {error.__cause__}", again
+    import imageio_ffmpeg
 
-        program = imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        return f"no ffmpeg: {error}", again
     frames, size = CLIP["frames"], (CLIP["width"], CLIP["height"])
     pixels = bytes(frames * size[0] * size[1] * 3)
     with tempfile.TemporaryDirectory() as folder:

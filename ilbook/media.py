@@ -17,7 +17,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ilbook import ffmpeg
 from ilbook.errors import UserError
-from ilbook.ffmpeg import NoEncoder
 from ilbook.profile import write_file
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def show(frames: np.ndarray, fps: float, title: str, alt: str, width: int | None
         raise UserError("a film needs a description; say in `alt` what happens in it")
     try:
         return Film(encode(frames, fps), alt, title, width)
-    except NoEncoder as error:
+    except ffmpeg.NoEncoder as error:
         return strip(frames, fps=fps, alt=alt, title=f"{title} (stills only: {error})")
 
 
@@ -110,7 +109,7 @@ def save(path: str | Path, frames: np.ndarray, fps: float) -> Path:
     path = Path(path)
     try:
         write_file(path, encode(frames, fps))
-    except NoEncoder as error:
+    except ffmpeg.NoEncoder as error:
         path = strip(frames, fps=fps, alt="stills of a film").save(path.with_suffix(".png"))
         print(f"stills instead of a film in {path.name}: {error}")
     return path
@@ -141,10 +140,10 @@ def _ffmpeg(frames: np.ndarray, fps: float, quality: int) -> bytes:
         try:
             done = subprocess.run(command, input=frames.tobytes(), capture_output=True, timeout=TIMEOUT_S)
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise NoEncoder(f"ffmpeg did not run: {error}") from error
+            raise ffmpeg.NoEncoder(f"ffmpeg did not run: {error}") from error
         if done.returncode or not film.exists():
             said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-            raise NoEncoder(f"ffmpeg could not encode a film: {said[-1]}")
+            raise ffmpeg.NoEncoder(f"ffmpeg could not encode a film: {said[-1]}")
         return film.read_bytes()
 
 

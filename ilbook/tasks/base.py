@@ -252,8 +252,8 @@ class Task(ABC):
             since = self.length[index] - self._push_begin[index]
             pushed = (since >= 0) & (since < max(1, round(self.push_time * self.control_hz)))
             control[..., self.nu :] = np.where(pushed[:, None], self._push[index], 0.0)[:, None]
-        # Two looks at the clock for every part of every step cost more than half of a small model's physics; the Python
-        # bindings switch them on again with each MjData that anybody makes.
+        # Two looks at the clock for every part of every step cost a quarter and more of a planar task's physics; the
+        # Python bindings switch them on again with each MjData that anybody makes.
         mujoco.set_mjcb_time(None)
         self._pool.rollout(
             self._models[:n],

@@ -215,6 +215,17 @@ def test_the_command_keeps_the_speed_limit(task_type):
         assert (task.command >= task.action_low).all() and (task.command <= task.action_high).all()
 
 
+def test_what_is_left_alone_stays(task_type):
+    if task_type.load_model().opt.gravity.any():
+        pytest.skip("under gravity an arm settles into its servos")
+    task = task_type(6)
+    start = task.starts(range(6))
+    task.reset(start)
+    for _ in range(20):
+        task.step(start[:, -task.nu :])
+    np.testing.assert_allclose(task.state, start, atol=1e-9)
+
+
 def test_states_survive_a_reset(task_type):
     task = task_type(4)
     task.reset(task.starts(range(4)))

@@ -161,15 +161,6 @@ def test_the_hole_stays_where_it_is():
     np.testing.assert_allclose(task.state[:, 3:6], hole, atol=1e-6)
 
 
-def test_a_peg_left_alone_stays():
-    task = Insert(4)
-    start = task.starts(range(4))
-    task.reset(start)
-    for _ in range(20):
-        task.step(start[:, 6:])
-    np.testing.assert_allclose(task.state, start, atol=1e-9)
-
-
 # -- rules and options ------------------------------------------------------------------------------------------------
 def test_success_is_full_depth():
     task = Insert(3)

@@ -150,15 +150,6 @@ def test_score_is_the_largest_overlap_and_reward_the_present_one():
     assert task.reward[0] == pytest.approx(now / SUCCESS, abs=1e-12)
 
 
-def test_a_block_left_alone_stays():
-    task = PushT(1)
-    start = task.starts([5])
-    task.reset(start)
-    for _ in range(20):
-        task.step(start[:, 5:])
-    np.testing.assert_allclose(task.state, start, atol=1e-9)
-
-
 def test_the_pusher_does_not_enter_the_block():
     task = PushT(32)
     task.reset(task.starts(range(32)))
