@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 from ilbook.errors import UserError
 
 
@@ -11,7 +9,6 @@ class NoEncoder(UserError):
     """Films cannot be written or read on this machine."""
 
 
-@functools.cache
 def program() -> str:
     """Path of the program."""
     try:

@@ -157,10 +157,9 @@ class _FullRows:
 
     def act(self, obs: np.ndarray) -> np.ndarray:
         n = len(obs)
-        answer = self.controller.act(np.concatenate([obs, np.repeat(obs[-1:], -n % ROWS, axis=0)]))
-        return (
-            answer[:n] if np.shape(answer)[:1] == (n + -n % ROWS,) else answer
-        )  # a wrong one is refused by `evaluate`
+        full = np.concatenate([obs, np.repeat(obs[-1:], -n % ROWS, axis=0)])
+        answer = self.controller.act(full)
+        return answer[:n] if len(np.atleast_1d(answer)) == len(full) else answer  # `evaluate` refuses a wrong one
 
 
 def _teller(progress: Callable[[int, int, str], None], name: str, before: int, total: int, n: int):

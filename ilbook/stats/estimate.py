@@ -78,6 +78,12 @@ def check_rate(*rates: float) -> None:
             raise UserError(f"success rate {rate} is not between 0 and 1; give 0.7 for 70 %")
 
 
+def check_sides(sides: int) -> None:
+    """Refuse a test that has neither one direction nor both."""
+    if sides not in (1, 2):
+        raise UserError(f"a test has 1 or 2 sides, not {sides}")
+
+
 def check_pairs(n: int, name: str = "n") -> None:
     """Refuse a number of episodes or pairs that is not a whole number of at least one."""
     if not (n == n and n == int(n) and n >= 1):

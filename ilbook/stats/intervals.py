@@ -8,6 +8,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from ilbook.errors import UserError
 from ilbook.stats.estimate import Estimate, check_counts, check_level, check_pairs, check_rate
 
 
@@ -71,7 +72,8 @@ def stevens(successes: np.ndarray, n: int, coins: np.ndarray, level: float = 0.9
     counts, coins = np.broadcast_arrays(np.asarray(successes, dtype=float), np.asarray(coins, dtype=float))
     for count in np.unique(counts):
         check_counts(count, n)
-    check_rate(*coins.ravel())
+    if not ((coins >= 0) & (coins <= 1)).all():
+        raise UserError("a coin of Stevens' interval is not between 0 and 1; draw each with rng.random()")
 
     def at_least(rate: np.ndarray) -> np.ndarray:
         """P(more successes) + coin P(as many); grows with the rate. 1 and 0 are the limits of betainc's arguments."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ilbook.errors import UserError
-from ilbook.stats.estimate import check_alpha, check_pairs, check_rate, outcomes, same_length
+from ilbook.stats.estimate import check_alpha, check_pairs, check_rate, check_sides, outcomes, same_length
 from ilbook.stats.sequential import SequentialTest, Stopping
 
 
@@ -27,8 +26,7 @@ class SaviTest(SequentialTest):
 
     def __post_init__(self) -> None:
         check_alpha(self.alpha)
-        if self.sides not in (1, 2):
-            raise UserError(f"a test has 1 or 2 sides, not {self.sides}")
+        check_sides(self.sides)
         if self.n_max is not None:
             check_pairs(self.n_max, "n_max")
 

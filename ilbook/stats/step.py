@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ilbook.errors import UserError
-from ilbook.stats.estimate import check_alpha, check_pairs
+from ilbook.stats.estimate import check_alpha, check_pairs, check_sides
 from ilbook.stats.sequential import CountTest, add_pair, dead_time
 
 NEGLIGIBLE = 1e-13  # states that are rarer than this under every null are rejected free of charge: no LP can weigh them
@@ -30,8 +30,7 @@ class StepTest(CountTest):
     sides: int = 1
 
     def __post_init__(self) -> None:
-        if self.sides not in (1, 2):
-            raise UserError(f"a test has 1 or 2 sides, not {self.sides}")
+        check_sides(self.sides)
         if self.weights.shape != (_offset(self.n_max + 1),):
             raise UserError(
                 f"boundary of shape {self.weights.shape} does not fit n_max {self.n_max}; synthesise it again"
@@ -66,10 +65,11 @@ def synthesise(n_max: int, alpha: float = 0.05, n_nulls: int = 41, shape: float 
     """
     check_pairs(n_max, "n_max")
     check_alpha(alpha)
-    if n_max < 8 or n_nulls < 5 or not 0 < shape < np.inf or sides not in (1, 2):
+    check_sides(sides)
+    if n_max < 8 or n_nulls < 5 or not 0 < shape < np.inf:
         raise UserError(
-            f"no STEP test for n_max {n_max}, {n_nulls} nulls, shape {shape}, {sides} sides; "
-            "it needs at least 8 pairs, 5 nulls, a positive shape and 1 or 2 sides"
+            f"no STEP test for n_max {n_max}, {n_nulls} nulls, shape {shape}; "
+            "it needs at least 8 pairs, 5 nulls and a positive shape"
         )
     budget = alpha / sides * (np.arange(n_max + 1) / n_max) ** shape
     nulls = np.linspace(1 / n_max, 1 - 1 / n_max, n_nulls)

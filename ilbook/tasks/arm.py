@@ -36,28 +36,35 @@ def forward(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The columns of the axes point along the fingers, along the hinge of the jaw, and from the fixed to the moving jaw.
     """
     joints = np.asarray(joints)
-    lift, elbow, pitch = np.moveaxis(np.cumsum(joints[..., 1:4], axis=-1), -1, 0)
+    lift = joints[..., 1]
+    elbow = lift + joints[..., 2]
+    pitch = elbow + joints[..., 3]
+    pan, lift, elbow, pitch = _direction(joints[..., 0]), _direction(lift), _direction(elbow), _direction(pitch)
     flat = LIFT + _pitched(ELBOW, lift) + _pitched(WRIST, elbow) + _pitched(ROLL, pitch)
-    cos, sin = np.cos(TILT - joints[..., 4]), np.sin(TILT - joints[..., 4])
+    cos, sin = _direction(TILT - joints[..., 4])
     zero = np.zeros_like(cos)
     # Columns of the rotation about x, pitched and then panned one after the other.
     columns = [np.stack([zero + 1, zero, zero], -1), np.stack([zero, cos, sin], -1), np.stack([zero, -sin, cos], -1)]
-    axes = np.stack([_panned(_pitched(column, pitch), joints[..., 0]) for column in columns], axis=-1)
+    axes = np.stack([_panned(_pitched(column, pitch), pan) for column in columns], axis=-1)
     # Not a matrix product: that of a batch need not be, bit for bit, that of its rows.
-    return PAN + _panned(flat, joints[..., 0]) + (axes * GRASP).sum(axis=-1), axes
+    return PAN + _panned(flat, pan) + (axes * GRASP).sum(axis=-1), axes
 
 
-def _pitched(vector: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Vectors (..., 3) turned about y by angles (...,), nose down."""
-    x, y, z = np.moveaxis(vector, -1, 0)
-    cos, sin = np.cos(angle), np.sin(angle)
+def _direction(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.cos(angle), np.sin(angle)
+
+
+def _pitched(vector: np.ndarray, direction: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Vectors (..., 3) turned about y, nose down, by angles of which `direction` is cos and sin (...,)."""
+    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
+    cos, sin = direction
     return np.stack([x * cos + z * sin, y + 0 * cos, z * cos - x * sin], axis=-1)
 
 
-def _panned(vector: np.ndarray, angle: np.ndarray) -> np.ndarray:
-    """Vectors (..., 3) turned about -z by angles (...,)."""
-    x, y, z = np.moveaxis(vector, -1, 0)
-    cos, sin = np.cos(angle), np.sin(angle)
+def _panned(vector: np.ndarray, direction: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Vectors (..., 3) turned about -z by angles of which `direction` is cos and sin (...,)."""
+    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
+    cos, sin = direction
     return np.stack([x * cos + y * sin, y * cos - x * sin, z + 0 * cos], axis=-1)
 
 
@@ -68,9 +75,9 @@ def solve_ik(place: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> tuple[np
     Five joints, five numbers: roll and pitch fix where the wrist is, and it remains a triangle of two links.
     """
     place, pitch, roll = np.asarray(place, dtype=float), np.asarray(pitch, dtype=float), np.asarray(roll, dtype=float)
-    cos, sin = np.cos(TILT - roll), np.sin(TILT - roll)
+    cos, sin = _direction(TILT - roll)
     x, y, z = GRASP
-    hand = _pitched(ROLL + np.stack([x + 0 * cos, y * cos - z * sin, y * sin + z * cos], axis=-1), pitch)
+    hand = _pitched(ROLL + np.stack([x + 0 * cos, y * cos - z * sin, y * sin + z * cos], axis=-1), _direction(pitch))
     # From above: the hand lies `aside` of the vertical plane through the pan axis.
     offset = place - PAN
     aside = LIFT[1] + hand[..., 1]

@@ -115,15 +115,16 @@ class Avoid(Task):
 
     def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:
         """Touch, goal and gaps from every physics step; the score is the largest share of the way along y so far."""
-        x, y = trace[..., 0], trace[..., 1]  # (n, K)
-        touched = np.zeros(len(index), dtype=bool)
+        x, y = np.ascontiguousarray(trace[..., 0]), np.ascontiguousarray(trace[..., 1])  # (n, K)
+        near = np.zeros(x.shape, dtype=bool)
         for centre_x, centre_y, radius in OBSTACLES:
-            near = (x - centre_x) ** 2 + (y - centre_y) ** 2 < (radius + self.obstacle_growth() + RADIUS) ** 2
-            touched |= near.any(axis=1)
+            reach = radius + self.obstacle_growth() + RADIUS
+            near |= (x - centre_x) ** 2 + (y - centre_y) ** 2 < reach**2
+        touched = near.any(axis=1)
         top = y.max(axis=1)
         self.failure[index] |= touched
         self.success[index] |= (top > GOAL) & ~touched
-        progress = np.clip((top - START[1]) / (GOAL - START[1]), 0.0, 1.0)
+        progress = np.minimum((top - START[1]) / (GOAL - START[1]), 1.0)
         self.score[index] = np.maximum(self.score[index], progress)
         new = ((top[:, None] > ROWS) & (self._passed[index] < 0)).any(axis=1)
         if new.any():

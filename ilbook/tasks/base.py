@@ -70,7 +70,10 @@ class Task(ABC):
         # A pool of one thread would only add the hand-over: nthread=0 steps in the calling thread.
         self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._models = [self.model] * n_copies
-        self._ramp = (np.arange(1, self.substeps + 1) / self.substeps)[None, :, None]  # (1, K, 1)
+        # Which part of a control step has passed at each physics step, and of which action: (K * A,), because arrays
+        # whose last axis is as short as A are slow.
+        self._ramp = np.repeat(np.arange(1, self.substeps + 1) / self.substeps, self.nu)
+        self._columns = np.tile(np.arange(self.nu), self.substeps)
         self._pushes = self.strength("push") != 0
         self._control = np.zeros((n_copies, self.substeps, self.nu + self._pushes * self.model.nv))
         self._trace = np.zeros((n_copies, self.substeps, self.n_state))
@@ -226,28 +229,31 @@ class Task(ABC):
         if action.shape != self.command.shape:
             raise UserError(f"{self.name}: step got actions of shape {action.shape}, not {self.command.shape}")
         running = ~self.done
-        finite = np.isfinite(action).all(axis=1)
+        finite = np.isfinite(action)
         if not finite.all():
+            finite = finite.all(axis=1)
             self.failure |= running & ~finite
             running &= finite
-        index = np.flatnonzero(running)
+        index = running.nonzero()[0]
         if not len(index):
             return self.obs
-        self._advance(index, action[index])
+        self._advance(index, action if len(index) == self.n_copies else action[index])
         return self.obs
 
     def _advance(self, index: np.ndarray, action: np.ndarray) -> None:
         n = len(index)
         everyone = n == self.n_copies  # then views do, and nothing is copied
         before = self.command if everyone else self.command[index]
-        change = np.clip(action, self.action_low, self.action_high) - before
+        change = np.minimum(np.maximum(action, self.action_low), self.action_high)
+        change -= before
         reach = self.max_speed / self.control_hz
         distance = np.sqrt(((change * self.weight) ** 2).sum(axis=1, keepdims=True))
         change *= np.minimum(1.0, reach / np.maximum(distance, 1e-12))
         control, trace = self._control[:n], self._trace[:n]
-        command = control[..., : self.nu]
-        np.multiply(change[:, None], self._ramp, out=command)
-        command += before[:, None]
+        command = change.take(self._columns, axis=1)
+        command *= self._ramp
+        command += before.take(self._columns, axis=1)
+        control[..., : self.nu] = command.reshape(n, self.substeps, self.nu)
         if self._pushes:
             since = self.length[index] - self._push_begin[index]
             pushed = (since >= 0) & (since < max(1, round(self.push_time * self.control_hz)))
@@ -267,7 +273,7 @@ class Task(ABC):
             sensordata=self._sensors[:n],
         )
         self.physics[index] = trace[:, -1]
-        self.command[index] = command[:, -1]
+        self.command[index] = command[:, -self.nu :]
         self.length[index] += 1
         self._judge(index, trace[:, :, 1 : 1 + self.nq])
 

@@ -159,16 +159,17 @@ class Insert(Task):
 
     def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:
         """The score is the largest depth so far, as a share of full depth."""
-        hand, hole = trace[..., :3], trace[..., 3:6]
+        hand, hole = trace[..., :3], trace[:, -1:, 3:6]  # a hole does not move
         tip = to_tip(hand, hole)  # (n, K, 3)
         aside, height = np.abs(tip[..., 0]), tip[..., 1]
         depth = np.where(aside < HOLE / 2, -height, 0.0).max(axis=1)
         near = ((aside < NEAR) & (height < NEAR)).any(axis=1)
         x, z = hand[..., 0], hand[..., 1]
         outside = (x < LEFT) | (x > RIGHT) | (z < BOTTOM) | (z > TOP)
-        stage = np.select([depth >= self.full_depth, depth >= FULL / 2, depth >= ENTERED, near], [4, 3, 2, 1], 0)
+        deep = 2 + (depth >= FULL / 2) + (depth >= self.full_depth)
+        stage = np.where(depth >= ENTERED, deep, near)
         self._stage[index] = np.maximum(self._stage[index], stage)
-        self.score[index] = np.maximum(self.score[index], np.clip(depth / FULL, 0.0, 1.0))
+        self.score[index] = np.maximum(self.score[index], np.minimum(depth / FULL, 1.0))
         self.success[index] |= depth >= self.full_depth
         self.failure[index] |= outside.any(axis=1) & ~self.success[index]
 

@@ -74,7 +74,7 @@ class Bare:
 
 
 @pytest.mark.parametrize("threads", sorted({1, default_threads()}))
-def test_the_batch_steps_like_a_bare_rollout(task_type, threads, n_steps=30, repetitions=8):
+def test_the_batch_steps_like_a_bare_rollout(task_type, threads, n_steps=30, repetitions=12):
     task = task_type(COPIES, threads)
     bare = Bare(task, threads)
     starts, actions = task.starts(range(COPIES)), lively_actions(task, n_steps)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ilbook import doctor, ffmpeg, gl
+from ilbook import doctor, gl
 from ilbook.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,10 +99,8 @@ def test_a_lost_lock(lock):
 
 
 @pytest.mark.parametrize("program", ["/bin/false", "/no/such/ffmpeg"])
-def test_an_encoder_that_does_not_encode(monkeypatch, request, program):
+def test_an_encoder_that_does_not_encode(monkeypatch, program):
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", program)
-    ffmpeg.program.cache_clear()  # as in a process that starts with this variable
-    request.addfinalizer(ffmpeg.program.cache_clear)
     detail, fix = doctor._video()
     assert "ffmpeg" in detail and "IMAGEIO_FFMPEG_EXE" in fix
 
