@@ -242,8 +242,8 @@ class Task(ABC):
 
     def _advance(self, index: np.ndarray, action: np.ndarray) -> None:
         n = len(index)
-        everyone = n == self.n_copies  # then views do, and nothing is copied
-        before = self.command if everyone else self.command[index]
+        where = slice(None) if n == self.n_copies else index  # of all copies views do, and nothing is copied
+        before = self.command[where]
         change = np.minimum(np.maximum(action, self.action_low), self.action_high)
         change -= before
         reach = self.max_speed / self.control_hz
@@ -264,7 +264,7 @@ class Task(ABC):
         self._pool.rollout(
             self._models[:n],
             self._data,
-            self.physics if everyone else self.physics[index],
+            self.physics[where],
             control,
             control_spec=CONTROL_AND_PUSH if self._pushes else CONTROL,
             skip_checks=True,
@@ -272,9 +272,9 @@ class Task(ABC):
             state=trace,
             sensordata=self._sensors[:n],
         )
-        self.physics[index] = trace[:, -1]
-        self.command[index] = command[:, -self.nu :]
-        self.length[index] += 1
+        self.physics[where] = trace[:, -1]
+        self.command[where] = command[:, -self.nu :]
+        self.length[where] += 1
         self._judge(index, trace[:, :, 1 : 1 + self.nq])
 
     def render(self, states: np.ndarray, size: int = 96, nice: bool = False) -> np.ndarray:

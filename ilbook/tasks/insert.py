@@ -35,10 +35,15 @@ HOLE_TURN = 50.0  # rad per m of `hole_jitter`: how far the hole leans at most
 
 def to_tip(hand: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """The pose of the tip in the frame of the hole: hand and hole (..., 3) -> (..., 3) across, height, tilt."""
+    return np.stack([*_place_of_tip(hand, hole), hand[..., 2] - hole[..., 2]], axis=-1)
+
+
+def _place_of_tip(hand: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first two numbers of `to_tip`: across, height (...,)."""
     x = hand[..., 0] - LENGTH * np.sin(hand[..., 2]) - hole[..., 0]
     z = hand[..., 1] - LENGTH * np.cos(hand[..., 2]) - hole[..., 1]
     cos, sin = np.cos(hole[..., 2]), np.sin(hole[..., 2])
-    return np.stack([cos * x - sin * z, sin * x + cos * z, hand[..., 2] - hole[..., 2]], axis=-1)
+    return cos * x - sin * z, sin * x + cos * z
 
 
 def to_hand(tip: np.ndarray, hole: np.ndarray) -> np.ndarray:
@@ -160,8 +165,8 @@ class Insert(Task):
     def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:
         """The score is the largest depth so far, as a share of full depth."""
         hand, hole = trace[..., :3], trace[:, -1:, 3:6]  # a hole does not move
-        tip = to_tip(hand, hole)  # (n, K, 3)
-        aside, height = np.abs(tip[..., 0]), tip[..., 1]
+        across, height = _place_of_tip(hand, hole)  # (n, K)
+        aside = np.abs(across)
         depth = np.where(aside < HOLE / 2, -height, 0.0).max(axis=1)
         near = ((aside < NEAR) & (height < NEAR)).any(axis=1)
         x, z = hand[..., 0], hand[..., 1]

@@ -70,9 +70,10 @@ CORNERS, TARGET_CORNERS = _corners(RECTANGLES), _corners(TARGET_RECTANGLES)  # (
 EDGES, TARGET_EDGES = _edges(CORNERS), _edges(TARGET_CORNERS)
 TARGET_CROSS = TARGET_CORNERS[:, 0] * TARGET_EDGES[:, 1] - TARGET_CORNERS[:, 1] * TARGET_EDGES[:, 0]  # (8,)
 # `overlap` clips the eight edges of the block and the eight of the target in one go, each in the frame of the other.
-# Copies come last in its arrays, which keeps the inner loops long.
-X, Y = np.concatenate([CORNERS, TARGET_CORNERS, EDGES, TARGET_EDGES]).T[..., None]  # (32, 1)
-WAY = np.tile(np.repeat([1.0, -1.0], 8), 2)[:, None]  # the target is turned against the block, and the block with it
+# Copies come last in its arrays, which keeps the inner loops long. First axis: x, y; second: the corners and the edges
+# of the block, then of the target; the target is turned against the block, and the block with it.
+POINTS = np.concatenate([CORNERS, TARGET_CORNERS, EDGES, TARGET_EDGES]).T[..., None]  # (2, 32, 1)
+ASIDE = np.stack([-POINTS[1], POINTS[0]]) * np.tile(np.repeat([1.0, -1.0], 8), 2)[:, None]  # turned by a quarter
 OTHERS = np.repeat([TARGET_RECTANGLES, RECTANGLES], 8, axis=0)  # (16, R, 4), what each edge is clipped against
 LOW, HIGH = (OTHERS[..., bounds].T[..., None] for bounds in ([0, 2], [1, 3]))  # (2, R, 16, 1)
 
@@ -81,19 +82,16 @@ def _share_inside(start: np.ndarray, delta: np.ndarray) -> np.ndarray:
     """Share (16, n) of each edge start + t delta (2, 16, n), 0 <= t <= 1, that lies in the other shape: clips lines
     against slabs (Liang and Barsky 1984).
     """
-    inverse = 1.0 / (delta + 1e-30)[:, None]  # an edge along an axis never crosses that slab
-    near = LOW - start[:, None]  # (2, R, 16, n)
+    inverse = (1.0 / (delta + 1e-30))[:, None]  # an edge along an axis never crosses that slab
+    near, far = LOW - start[:, None], HIGH - start[:, None]  # (2, R, 16, n)
     near *= inverse
-    far = HIGH - start[:, None]
     far *= inverse
-    enter = np.minimum(near, far)
-    leave = np.maximum(near, far, out=near)
-    enter = np.maximum(enter[0], enter[1], out=enter[0])  # (R, 16, n)
-    leave = np.minimum(leave[0], leave[1], out=leave[0])
+    enter, leave = np.minimum(near, far), np.maximum(near, far, out=near)
+    enter, leave = np.maximum(enter[0], enter[1]), np.minimum(leave[0], leave[1])  # (R, 16, n)
     inside = np.minimum(leave, 1.0, out=leave)
     inside -= np.maximum(enter, 0.0, out=enter)
     np.maximum(inside, 0.0, out=inside)
-    return np.add(inside[0], inside[1], out=inside[0])
+    return inside[0] + inside[1]
 
 
 def overlap(pose: np.ndarray, target: np.ndarray = TARGET) -> np.ndarray:
@@ -103,21 +101,20 @@ def overlap(pose: np.ndarray, target: np.ndarray = TARGET) -> np.ndarray:
     products over those parts, in the frame of the target. A share does not depend on the frame.
     """
     pose = np.atleast_2d(pose)
-    x, y, angle = (pose - target).T
-    cos, sin = np.cos(angle), np.sin(angle)
-    turn = sin * WAY
-    turned = np.empty((2, 32, len(pose)))
-    np.subtract(cos * X, turn * Y, out=turned[0])
-    np.add(turn * X, cos * Y, out=turned[1])
+    n, angle = len(pose), pose[:, 2] - target[..., 2]
+    turned = np.cos(angle) * POINTS  # (2, 32, n)
+    turned += np.sin(angle) * ASIDE
     corners, edges = turned[:, :16], turned[:, 16:]
-    target_cos, target_sin = np.cos(target[..., 2]), np.sin(target[..., 2])
-    x, y = target_cos * x + target_sin * y, target_cos * y - target_sin * x  # the block in the frame of the target
-    corners[0, :8] += x
-    corners[1, :8] += y
-    corners[0, 8:] -= cos * x + sin * y  # and the target in that of the block
-    corners[1, 8:] -= cos * y - sin * x
-    share = _share_inside(corners, edges)
-    share[:8] *= corners[0, :8] * edges[1, :8] - corners[1, :8] * edges[0, :8]
+    # Where the block's centre is in the frame of the target, and the other way round: (2, n).
+    frames = np.empty((2, n))
+    frames[0], frames[1] = target[..., 2], pose[:, 2] + np.pi
+    cos, sin = np.cos(frames), np.sin(frames)
+    x, y = pose[:, 0] - target[..., 0], pose[:, 1] - target[..., 1]
+    corners = corners.reshape(2, 2, 8, n)
+    corners[0] += (cos * x + sin * y)[:, None]
+    corners[1] += (cos * y - sin * x)[:, None]
+    share = _share_inside(corners.reshape(2, 16, n), edges)
+    share[:8] *= corners[0, 0] * edges[1, :8] - corners[1, 0] * edges[0, :8]
     share[8:] *= TARGET_CROSS[:, None]
     while len(share) > 1:  # half to half: the order of the sum is the same for one copy as for many
         share = share[: len(share) // 2] + share[len(share) // 2 :]
@@ -198,13 +195,13 @@ class PushT(Task):
         pose = trace[:, -1, 2:5]
         if self.strength("size"):  # a larger block on a larger target is the same picture seen from nearer
             pose = TARGET + (pose - TARGET) / [self.block_scale(), self.block_scale(), 1]
-        moved = (pose != self._scored[index]).any(axis=1)
-        if moved.any():
-            index, pose = index[moved], pose[moved]
-            self._scored[index] = pose
-            self._covered[index] = covered = overlap(pose)
-            self.score[index] = np.maximum(self.score[index], covered)
-            self.success[index] = self.score[index] >= self.success_overlap
+        moved = (pose != self._scored[index]).any(axis=1).nonzero()[0]
+        if len(moved):
+            index, pose = index.take(moved), pose.take(moved, axis=0)
+            covered = overlap(pose)
+            score = np.maximum(self.score[index], covered)
+            self._scored[index], self._covered[index], self.score[index] = pose, covered, score
+            self.success[index] = score >= self.success_overlap
 
 
 def distance_to_block(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
