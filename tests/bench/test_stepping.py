@@ -19,7 +19,7 @@ pytestmark = pytest.mark.bench
 
 COPIES = 64
 FLAT = ("top", "side")  # cameras of planar tasks; the others look at an arm with many more parts
-ATTEMPTS = 5  # a machine that is busy for a while does not decide
+ATTEMPTS = 3  # a machine that is busy for a while does not decide
 
 
 @pytest.fixture(params=tasks.names())
