@@ -9,7 +9,7 @@ PIP_ARGS ?=
 UPGRADE ?=
 LAB_ARGS ?=
 FIRST := notebooks/1_foundations/01_first_policy.ipynb
-GL_PACKAGES = $(shell $(PY) -c 'from ilbook import gl; print(gl.APT_PACKAGES)')
+GL_PACKAGES = $(shell $(PY) -c 'from ilbook.draw import gl; print(gl.APT_PACKAGES)')
 PIP := -m pip --disable-pip-version-check --no-input
 
 .PHONY: help env gl run test book lab doctor lint lock clean FORCE
@@ -66,7 +66,7 @@ SHOW_LOG = grep -Ev '^(WARNING: Location|Collecting|Processing|Requirement alrea
 	  echo "make: the installation failed; above is the end of build/pip.log" >&2
 
 gl: env ## make sure that frames can be drawn: install Mesa's EGL with apt when that is possible
-	@report="$$($(PY) -m ilbook.gl)" && { echo "gl: $$report"; exit 0; }; \
+	@report="$$($(PY) -m ilbook.draw.gl)" && { echo "gl: $$report"; exit 0; }; \
 	if test -n "$$ILBOOK_GL$$MUJOCO_GL" || ! command -v apt-get >/dev/null; then echo "gl: $$report"; \
 	elif test "$$(id -u)" = 0; then $(APT); \
 	elif sudo -n true 2>/dev/null; then sudo=sudo; $(APT); \
@@ -76,7 +76,7 @@ APT = echo "gl: installing $(GL_PACKAGES) (log: build/apt.log)"; mkdir -p build;
 	{ $$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
 	  $(GL_PACKAGES); } > build/apt.log 2>&1 \
 	|| echo "gl: apt-get could not install them (build/apt.log says why); going on without"; \
-	echo "gl: $$($(PY) -m ilbook.gl)"
+	echo "gl: $$($(PY) -m ilbook.draw.gl)"
 
 run: gl ## the opening notebook: demonstrations, a policy, its test and its film, in about three minutes
 	$(ILBOOK) run 01_first_policy --profile $(PROFILE)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
-from ilbook.profile import write_file
+from ilbook.paths import write_file
 
 # Positions in 15 micrometre steps: far below what a servo can follow, and the files compress to half.
 RESOLUTION = 2.0**-16

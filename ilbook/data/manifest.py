@@ -11,7 +11,7 @@ import numpy as np
 from ilbook.data import files
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError, unknown
-from ilbook.profile import root, write_file
+from ilbook.paths import root, write_file
 
 KEYS = ("file", "task", "sha256", "bytes", "episodes", "steps", "generator", "seed", "engine")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ilbook import ffmpeg
+from ilbook import paths
 from ilbook.errors import UserError
 
 QUALITY = 18  # constant rate factor; below about 18 nobody sees a difference
@@ -26,7 +26,7 @@ class Writer:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self._errors = path, tempfile.TemporaryFile()  # noqa: SIM115
         command = [
-            ffmpeg.program(), "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}",
+            paths.ffmpeg(), "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}",
             "-r", str(fps), "-i", "-", "-c:v", "libx264", "-preset", "fast", "-crf", str(quality),
             "-g", str(key_frames), "-bf", "0", "-pix_fmt", "yuv420p", "-r", str(fps), str(path),
         ]  # fmt: skip
@@ -75,7 +75,7 @@ class Reader:
         if abs(found - fps) > 0.01 * fps:
             raise UserError(f"{where}: has {found:g} frames a second, but the data set says {fps:g}")
         command = [
-            ffmpeg.program(), "-v", "error", "-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough",
+            paths.ffmpeg(), "-v", "error", "-i", str(path), "-map", "0:v:0", "-fps_mode", "passthrough",
             "-f", "rawvideo", "-pix_fmt", "rgb24", "-",
         ]  # fmt: skip
         self._process = subprocess.Popen(
@@ -106,7 +106,7 @@ class Reader:
 
 def _look(path: Path) -> tuple[int, int, float] | None:
     """Width, height and frames per second of a video; None if it is none."""
-    command = [ffmpeg.program(), "-hide_banner", "-i", str(path)]
+    command = [paths.ffmpeg(), "-hide_banner", "-i", str(path)]
     said = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL)
     text = said.stderr.decode(errors="replace")
     found = re.search(r"Video: .*?[ ,](\d+)x(\d+)[ ,].*?([\d.]+) fps", text)

@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from ilbook.data.episodes import Episodes, Windows
+from ilbook.data.episodes import Episodes
 from ilbook.data.normalise import Normaliser
+from ilbook.data.windows import Windows
 
 
 class Policy(nn.Module, ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ilbook.data.episodes import Windows
+from ilbook.data.windows import Windows
 from ilbook.nets.mlp import MLP
 from ilbook.policies.base import Policy
 

@@ -8,14 +8,7 @@ from ilbook.stats.bootstrap import BOOTSTRAP_SEED
 from ilbook.stats.estimate import VERDICTS, Estimate, verdict
 from ilbook.stats.intervals import clopper_pearson, jeffreys, wilson
 from ilbook.stats.modes import mode_entropy
-from ilbook.stats.paired import (
-    PAIR,
-    evaluation_bootstrap,
-    from_table,
-    nested_bootstrap,
-    paired_bootstrap,
-    seed_t,
-)
+from ilbook.stats.paired import PAIR, evaluation_bootstrap, from_table, nested_bootstrap, paired_bootstrap, seed_t
 
 __all__ = [
     "BOOTSTRAP_SEED",

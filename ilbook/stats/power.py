@@ -13,7 +13,7 @@ from ilbook.errors import UserError
 from ilbook.stats.estimate import check_alpha, check_pairs, check_rate
 from ilbook.stats.intervals import binomial
 from ilbook.stats.pairs import sign_p
-from ilbook.stats.peeking import barnard_p
+from ilbook.stats.sequential.peeking import barnard_p
 
 MOST_EPISODES = 10_000_000  # a gap that needs more is no gap
 

@@ -279,7 +279,7 @@ class Task(ABC):
 
     def render(self, states: np.ndarray, size: int = 96, nice: bool = False) -> np.ndarray:
         """Pictures (n, size, size, 3) uint8 of states (n, S); `nice` ones have shadows and are for videos."""
-        from ilbook.tasks.render import renderer
+        from ilbook.draw.render import renderer
 
         return renderer(type(self), size, nice).frames(np.atleast_2d(states)[:, : self.nq])
 

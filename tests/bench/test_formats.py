@@ -5,8 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from ilbook import data
-from ilbook.data import files, formats, human
+from ilbook import data, formats
+from ilbook.data import files
+from ilbook.formats import human
 
 pytestmark = pytest.mark.bench
 

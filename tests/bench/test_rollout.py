@@ -10,12 +10,12 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from ilbook.data.windows import Windows
 
 from ilbook import data
-from ilbook.control import RecedingHorizon
-from ilbook.data.episodes import Windows
+from ilbook.control.receding import RecedingHorizon
 from ilbook.policies.bc import MLPPolicy
-from ilbook.rollout import evaluate
+from ilbook.rollout.evaluate import evaluate
 from ilbook.tasks.pusht import PushT
 
 pytestmark = pytest.mark.bench

@@ -9,9 +9,9 @@ from ipykernel.jsonutil import json_clean
 from jupyter_client.session import Session as Messages
 
 from ilbook import tasks
-from ilbook.pilots import Lens
-from ilbook.teleop import Session
-from ilbook.widgets import Teleop
+from ilbook.teleop.pilots import Lens
+from ilbook.teleop.session import Session
+from ilbook.teleop.widgets import Teleop
 
 pytestmark = pytest.mark.bench
 

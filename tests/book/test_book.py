@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ilbook.book import execute, generated, notebook, stage
 from ilbook.errors import UserError
+from ilbook.press import execute, generated, notebook, stage
 
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "book_assets"

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from ilbook.data import files
-from ilbook.pilots import Lens
 from ilbook.tasks import arm
 from ilbook.tasks.pickplace import PickPlace
 from ilbook.tasks.pusht import PushT
+from ilbook.teleop.pilots import Lens
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[2]
 CELL = """from ilbook import tasks
-from ilbook.widgets import teleop
+from ilbook.teleop.widgets import teleop
 teleop(tasks.get(TASK), OUT, seed=SEED)"""
 SCREEN = ".ilbook-teleop img"
 PATIENCE_MS = 60_000  # for the slowest start on a busy machine

@@ -7,11 +7,12 @@ import pkgutil
 import numpy as np
 import pytest
 import torch
+from ilbook.data.windows import Windows
 from safetensors.torch import load_file, save_file
 
 import ilbook.policies
-from ilbook.data.episodes import Episodes, Windows
-from ilbook.learn import Training, fit
+from ilbook.data.episodes import Episodes
+from ilbook.learning.fit import Training, fit
 from ilbook.policies.base import Policy
 
 OBS, ACTION, WINDOWS = 5, 2, Windows(n_obs=2, horizon=4)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from ilbook import sources, tasks
+from ilbook import tasks
 from ilbook.errors import UserError
+from ilbook.page import sources
 from ilbook.tasks.base import Task
 from ilbook.tasks.registration import gym_ids
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ilbook.book import hygiene, notebook
 from ilbook.errors import UserError
+from ilbook.press import hygiene, notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = notebook.paths(ROOT)
@@ -44,9 +44,9 @@ def clean(book, make_cell):
         "title": make_cell("markdown", "# A title\n\nOne sentence."),
         "goals": make_cell("markdown", "## What you will learn\n\n" + prose),
         "parameters": make_cell("code", head, "parameters"),
-        "set-up": make_cell("code", 'from ilbook.profile import Run\n\nrun = Run.start("01_page", profile, seed)'),
+        "set-up": make_cell("code", 'from ilbook.page.run import Run\n\nrun = Run.start("01_page", profile, seed)'),
         "claims": make_cell("markdown", "## Claims\n\n" + prose),
-        "declare": make_cell("code", f"from ilbook.claims import Claim\n\nrun.declare({CLAIM})"),
+        "declare": make_cell("code", f"from ilbook.page.claims import Claim\n\nrun.declare({CLAIM})"),
         "idea": make_cell("markdown", TABLES),
     }
     cells |= {f"step {number}": make_cell("code", f"x{number} = {number}") for number in range(12)}
@@ -235,7 +235,7 @@ def test_code_that_two_notebooks_share_is_noticed(clean, book):
 
 
 def test_a_copy_from_the_policies_is_noticed(clean):
-    from ilbook.book import rules_code
+    from ilbook.press import rules_code
 
     name = sorted(rules_code._package_names())[0]
     assert [problem.rule for problem in clean(step_1=f"class {name}:\n    pass")] == ["copy"]

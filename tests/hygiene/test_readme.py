@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ilbook import gl
+from ilbook.draw import gl
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,12 +64,12 @@ def test_every_target_is_explained():
 @pytest.mark.parametrize("line", sorted({line for line in COMMANDS if line.startswith("ilbook ")}))
 def test_the_command_line_understands_it(line):
     """Parse the whole line, and ask for help on it."""
-    from ilbook import cli
+    from ilbook.press import cli
 
     words = shlex.split(line)[1:]
     arguments = cli._parser().parse_args(words)
     assert callable(arguments.handler)
-    done = run(sys.executable, "-m", "ilbook.cli", *words, "--help")
+    done = run(sys.executable, "-m", "ilbook.press.cli", *words, "--help")
     assert done.returncode == 0 and done.stdout.startswith(f"usage: ilbook {words[0]}"), done.stderr
 
 

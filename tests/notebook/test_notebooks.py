@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ilbook.book import execute, notebook
+from ilbook.press import execute, notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = notebook.paths(ROOT)

@@ -1,7 +1,7 @@
 import pytest
 
-from ilbook import check
 from ilbook.errors import UserError
+from ilbook.page import check
 
 POSITIVE = (lambda x: x > 0, "it must be positive")
 EVEN = (lambda x: x % 2 == 0, "it must be even")

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from ilbook import claims
-from ilbook.claims import Claim, Verdict
 from ilbook.errors import UserError
-from ilbook.profile import Run
+from ilbook.page import claims
+from ilbook.page.claims import Claim, Verdict
+from ilbook.page.run import Run
 from ilbook.stats import Estimate
 
 FIELDS = {

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
-from ilbook import claims, cli, ledger
-from ilbook.claims import Claim
 from ilbook.errors import UserError
-from ilbook.profile import Run, write_file
+from ilbook.page import claims
+from ilbook.page.claims import Claim
+from ilbook.page.run import Run
+from ilbook.paths import write_file
+from ilbook.press import cli, ledger
 from ilbook.stats import Estimate
 
 IDS = ("a-wins", "c-wins")
@@ -17,7 +19,7 @@ def claim(name):
     return Claim(name, f"{name}.", "action-chunking", "a", "b", "success", "higher", 0.1, "Table 1")
 
 
-DECLARE = "from ilbook.claims import Claim\n" + "\n".join(
+DECLARE = "from ilbook.page.claims import Claim\n" + "\n".join(
     f'Claim(id="{name}", sentence="x.", method="m", policy="a", baseline="b", metric="success", '
     'direction="higher", minimum=0.1, source="s")'
     for name in IDS

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ilbook import cli, errors
-from ilbook.book import execute
+from ilbook import errors
+from ilbook.press import cli, execute
 
 PACKAGE = Path(cli.__file__).parents[1]
 ROW = {
@@ -18,14 +18,14 @@ ROW = {
     "page": None, "videos": [], "claims": [],
 }  # fmt: skip
 CLAIM = (
-    'from ilbook.claims import Claim\nClaim(id="a-wins", sentence="A wins.", method="action-chunking", policy="a", '
+    'from ilbook.page.claims import Claim\nClaim(id="a-wins", sentence="A wins.", method="action-chunking", policy="a", '
     'baseline="b", metric="success", direction="higher", minimum=0.1, source="Table 1")'
 )
 
 
 def ilbook(*words, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "ilbook.cli", *words],
+        [sys.executable, "-m", "ilbook.press.cli", *words],
         env={**os.environ, "PYTHONPATH": str(PACKAGE), **environment},
         capture_output=True,
         text=True,
@@ -143,7 +143,7 @@ def test_an_error_that_is_not_the_users_is_not_hidden(book, monkeypatch):
 
 def test_a_reader_that_stops_early_is_no_error(book):
     book.quick("01_page", CLAIM)
-    command = f"{sys.executable} -m ilbook.cli claims | true; exit ${{PIPESTATUS[0]}}"
+    command = f"{sys.executable} -m ilbook.press.cli claims | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", command],
         env={**os.environ, "PYTHONPATH": str(PACKAGE)},
@@ -155,7 +155,7 @@ def test_a_reader_that_stops_early_is_no_error(book):
 
 
 def test_doctor_tells_by_its_status(monkeypatch, capsys):
-    from ilbook import doctor
+    from ilbook.press import doctor
 
     good = {"check": "python", "ok": True, "detail": "Python 3.11", "fix": ""}
     bad = {"check": "disk", "ok": False, "detail": "full", "fix": "remove build/"}
@@ -167,7 +167,7 @@ def test_doctor_tells_by_its_status(monkeypatch, capsys):
 
 def test_nothing_heavy_is_imported_to_start():
     heavy = ("torch", "mujoco", "papermill", "pandas", "numpy")
-    script = f"import sys, ilbook.cli; print([name for name in {heavy} if name in sys.modules])"
+    script = f"import sys, ilbook.press.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(PACKAGE)}, capture_output=True, text=True
     )

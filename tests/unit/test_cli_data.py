@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from ilbook import cli, data
+from ilbook import data
 from ilbook.data import files
 from ilbook.data.episodes import Episodes
+from ilbook.press import cli
 
 
 @pytest.fixture

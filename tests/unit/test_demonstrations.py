@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from ilbook import data, experts, tasks
-from ilbook.data import files, make, manifest
+from ilbook.data import files, manifest
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
-from ilbook.profile import root
+from ilbook.paths import root
+from ilbook.press import demos as make
 from ilbook.tasks.avoid import N_MODES, Avoid
 from ilbook.tasks.pusht import PushT, overlap
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from ilbook import doctor, gl
+from ilbook.draw import gl
 from ilbook.errors import UserError
+from ilbook.press import doctor
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "ilbook.cli", "doctor", *arguments],
+        [sys.executable, "-m", "ilbook.press.cli", "doctor", *arguments],
         env={**os.environ, "MUJOCO_GL": "", **environment},
         cwd=ROOT,
         capture_output=True,

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ilbook.book import execute, job, notebook, progress, record, worker
 from ilbook.errors import UserError
+from ilbook.press import execute, job, notebook, progress, record, worker
 
 GOOD = """import os, subprocess, sys, warnings
 warnings.warn("careful")
@@ -136,7 +136,7 @@ def test_an_unchanged_notebook_is_reused_and_a_changed_one_is_not(book):
 def test_an_interrupted_run_stops_cleanly_and_resumes(book):
     book.quick("01_quick", "x = 1")
     book.quick("02_slow", "import time; time.sleep(600)")
-    command = [sys.executable, "-m", "ilbook.cli", "run", "--profile", "smoke", "--json"]
+    command = [sys.executable, "-m", "ilbook.press.cli", "run", "--profile", "smoke", "--json"]
     path = {"PYTHONPATH": str(Path(execute.__file__).parents[2])}
     runner = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | path)
     folder = book.root / "build" / "executed" / "smoke"
@@ -157,7 +157,7 @@ def test_an_interrupted_run_stops_cleanly_and_resumes(book):
 @pytest.mark.slow
 def test_kernels_end_when_the_runner_is_killed(book):
     book.quick("01_slow", "import time; time.sleep(600)")
-    command = [sys.executable, "-m", "ilbook.cli", "run", "--profile", "smoke"]
+    command = [sys.executable, "-m", "ilbook.press.cli", "run", "--profile", "smoke"]
     path = {"PYTHONPATH": str(Path(execute.__file__).parents[2])}
     runner = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | path)
     folder = book.root / "build" / "executed" / "smoke"
@@ -301,7 +301,7 @@ def test_the_bar_moves_with_the_cells_on_a_terminal_only(book):
 @pytest.mark.slow
 def test_a_published_result_is_the_one_of_the_run(book):
     path = book.quick("01_page", finish="run.finish()")
-    start = "from ilbook.profile import Run\\nrun = Run.start('01_page', profile, seed)\\n"
+    start = "from ilbook.page.run import Run\\nrun = Run.start('01_page', profile, seed)\\n"
     path.write_text(path.read_text().replace("run.finish()", start + "run.finish()"))
     said = io.StringIO()
     (row,) = execute.run([], "lecture", publish=True, progress=said)

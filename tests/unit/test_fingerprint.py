@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ilbook import sources
 from ilbook.errors import UserError
-from ilbook.fingerprint import array_hash, object_hashes
-from ilbook.profile import Run
+from ilbook.page import sources
+from ilbook.page.fingerprint import array_hash, object_hashes
+from ilbook.page.run import Run
 
 NOTEBOOK = """
 import functools, math
@@ -100,7 +100,7 @@ def test_a_change_is_seen_where_it_was_made(old, new, parts):
 def test_hashes_do_not_depend_on_the_process():
     code = f"""
 import json
-from ilbook.fingerprint import object_hashes
+from ilbook.page.fingerprint import object_hashes
 names = {{"__name__": "__main__"}}
 exec({NOTEBOOK!r}, names)
 print(json.dumps(object_hashes({{"make": names["Net"], "fit": names["fit"]}}), sort_keys=True))
@@ -199,7 +199,7 @@ def test_cycles_end():
 def test_a_run_counts_by_its_code_only(tmp_path):
     one, other = (Run("n", profile, seed, tmp_path, 1) for profile, seed in (("smoke", 0), ("full", 1)))
     assert fingerprint(one) == fingerprint(other)
-    assert "ilbook.profile" in object_hashes({"value": one})
+    assert "ilbook.page.run" in object_hashes({"value": one})
 
 
 def test_package_functions_count_by_module_and_closure():

@@ -7,11 +7,12 @@ import os
 import numpy as np
 import pytest
 
-from ilbook import cli, data, tasks
-from ilbook.data import files, formats
+from ilbook import data, formats, tasks
+from ilbook.data import files
 from ilbook.data.episodes import Episodes
-from ilbook.data.formats import native, stream
 from ilbook.errors import UserError
+from ilbook.formats import native, stream
+from ilbook.press import cli
 
 ENDS = np.array([3, 10, 24])
 META = {"fps": 10, "tasks": ["push"], "note": "for a test", "names": {"state": ["x", "y", "angle"]}}

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ilbook.data import formats
-from ilbook.data.formats import lerobot_write, native, stream
+from ilbook import formats
 from ilbook.errors import UserError
+from ilbook.formats import lerobot_write, native, stream
 
 ENDS = np.array([4, 9, 20])
 DATA = "data/chunk-000/file-000.parquet"

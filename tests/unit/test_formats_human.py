@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ilbook.data import Episodes, files, formats, human
+from ilbook import formats
+from ilbook.data import Episodes, files
 from ilbook.errors import UserError
+from ilbook.formats import human
 from ilbook.tasks.pusht import RECTANGLES, PushT, overlap, to_block
 
 

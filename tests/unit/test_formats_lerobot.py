@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ilbook.data import files, formats
+from ilbook import formats
+from ilbook.data import files
 from ilbook.data.episodes import Episodes
-from ilbook.data.formats import lerobot, lerobot_write, native, stream
-from ilbook.data.formats.statistics import PictureStatistics, Statistics
+from ilbook.formats import lerobot, lerobot_write, native, stream
+from ilbook.formats.statistics import PictureStatistics, Statistics
 
 ENDS = np.array([4, 9, 20])
 

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 from numcodecs import get_codec
 
-from ilbook.data import files, formats
-from ilbook.data.formats import native, replay, stream
+from ilbook import formats
+from ilbook.data import files
 from ilbook.errors import UserError
+from ilbook.formats import native, replay, stream
 
 ENDS = np.array([4, 9, 20])
 

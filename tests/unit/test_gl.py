@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ilbook import gl
+from ilbook.draw import gl
 from ilbook.errors import UserError
 
 VARIABLES = ("MUJOCO_GL", "ILBOOK_GL", "ILBOOK_GL_CHOSEN", "PYOPENGL_PLATFORM")
@@ -184,7 +184,7 @@ print(frame.shape, frame.std() > 0)
 
 def test_the_module_runs_as_a_command():
     done = subprocess.run(
-        [sys.executable, "-m", "ilbook.gl"],
+        [sys.executable, "-m", "ilbook.draw.gl"],
         env={**os.environ, "ILBOOK_GL": "none"},
         cwd=Path(gl.__file__).parents[1],
         capture_output=True,

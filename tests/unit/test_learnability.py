@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from ilbook import learnability
-from ilbook.book import generated
-from ilbook.data import make, manifest
+from ilbook.data import manifest
 from ilbook.errors import UserError
+from ilbook.press import demos as make
+from ilbook.press import generated, learnability
 from ilbook.stats import wilson
 
 # What later parts build on: easy enough to be learned, hard enough to leave something to learn.

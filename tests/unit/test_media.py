@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ilbook import ffmpeg, media
+from ilbook import paths
 from ilbook.errors import UserError
+from ilbook.page import media
 
 
 def film(length=20, height=96, width=96):
@@ -24,14 +25,14 @@ def film(length=20, height=96, width=96):
 @pytest.fixture
 def no_encoder(monkeypatch):
     def missing():
-        raise ffmpeg.NoEncoder("no ffmpeg was found")
+        raise paths.NoEncoder("no ffmpeg was found")
 
-    monkeypatch.setattr(ffmpeg, "program", missing)
+    monkeypatch.setattr(paths, "ffmpeg", missing)
 
 
 def decoded(mp4, path, height, width):
     path.write_bytes(mp4)
-    command = [ffmpeg.program(), "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    command = [paths.ffmpeg(), "-v", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     raw = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
     return np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)
 
@@ -45,7 +46,7 @@ def test_a_film_holds_its_frames(tmp_path):
     again = decoded(shown.mp4, tmp_path / "film.mp4", 96, 96)
     assert again.shape == (20, 96, 96, 3)
     assert np.abs(again.astype(int) - film()).mean() < 4
-    said = subprocess.run([ffmpeg.program(), "-i", str(tmp_path / "film.mp4")], capture_output=True, timeout=60).stderr
+    said = subprocess.run([paths.ffmpeg(), "-i", str(tmp_path / "film.mp4")], capture_output=True, timeout=60).stderr
     assert b"h264" in said and b"yuv420p" in said and b"10 fps" in said and b"00:00:02.00" in said
 
 
@@ -94,14 +95,14 @@ def test_a_broken_encoder_is_noticed(tmp_path, monkeypatch, script):
     program = tmp_path / "ffmpeg"
     program.write_text(f"#!/bin/sh\ncat > /dev/null\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(ffmpeg, "program", lambda: str(program))
-    with pytest.raises(ffmpeg.NoEncoder, match="could not encode"):
+    monkeypatch.setattr(paths, "ffmpeg", lambda: str(program))
+    with pytest.raises(paths.NoEncoder, match="could not encode"):
         media.encode(film(), 10)
 
 
 def test_an_encoder_that_is_no_program_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(ffmpeg, "program", lambda: str(tmp_path / "absent"))
-    with pytest.raises(ffmpeg.NoEncoder, match="did not run"):
+    monkeypatch.setattr(paths, "ffmpeg", lambda: str(tmp_path / "absent"))
+    with pytest.raises(paths.NoEncoder, match="did not run"):
         media.encode(film(), 10)
 
 

@@ -5,8 +5,10 @@ import re
 import pytest
 import yaml
 
-from ilbook import claims, methods, profile
 from ilbook.errors import UserError
+from ilbook.page import claims
+from ilbook.page import run as profile
+from ilbook.press import methods
 
 CARDS = profile.root().parent / "shared" / "methods"
 GOOD = {

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from ilbook.doctor import read_lock
+from ilbook.press.doctor import read_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -31,7 +31,7 @@ TRIED = {
 IMPORT_LIMIT_S = 0.3
 FILE_LIMIT, REPOSITORY_LIMIT = 2_000_000, 50_000_000  # bytes
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
-LIGHT = ("ilbook", "ilbook.cli", "ilbook.claims", "ilbook.profile", "ilbook.stats", "ilbook.doctor", "ilbook.gl")
+LIGHT = ("ilbook", "ilbook.press.cli", "ilbook.page.claims", "ilbook.page.run", "ilbook.stats", "ilbook.press.doctor", "ilbook.draw.gl")
 HEAVY = {"torch", "mujoco", "matplotlib", "pandas", "scipy", "seaborn", "papermill", "IPython"}
 
 

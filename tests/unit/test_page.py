@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from ilbook.book import myst, page
+from ilbook.press import myst, page
 
 ROOT = "/somewhere/book"
 JOB = {

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ilbook import profile, stats
-from ilbook.claims import Claim
+from ilbook import stats
 from ilbook.errors import UserError
-from ilbook.profile import Run
+from ilbook.page import run as profile
+from ilbook.page.claims import Claim
+from ilbook.page.run import Run
 
 CLAIM = Claim("a-beats-b", "A beats B.", "action-chunking", "a", "b", "success", "higher", 0.1, "Table 1")
 
@@ -40,7 +41,7 @@ def episodes(a=0.9, b=0.3, n=40):
 
 
 def test_importing_is_light():
-    code = "import ilbook, ilbook.profile, ilbook.claims, sys; print({'torch', 'pandas', 'mujoco'} & set(sys.modules))"
+    code = "import ilbook, ilbook.page.run, ilbook.page.claims, sys; print({'torch', 'pandas', 'mujoco'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"
 

@@ -11,14 +11,14 @@ import mujoco
 import numpy as np
 import pytest
 
-from ilbook import gl, media, viz
+from ilbook.draw import gl, render
+from ilbook.draw.plain import Drawing
+from ilbook.draw.render import renderer
+from ilbook.draw.view import View
 from ilbook.errors import UserError
-from ilbook.tasks import render
+from ilbook.page import media, viz
 from ilbook.tasks.avoid import Avoid
-from ilbook.tasks.draw import Drawing
 from ilbook.tasks.pusht import TARGET, WORLD, PushT
-from ilbook.tasks.render import renderer
-from ilbook.tasks.view import View
 
 BLUE, SLATE, GREEN = (31, 89, 178), (115, 128, 148), (140, 204, 148)
 needs_gl = pytest.mark.skipif(gl.choose().name == "none", reason="no OpenGL here; the plain drawing is tested alone")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ilbook.errors import UserError
-from ilbook.rollout import check_starts, evaluate, shift
+from ilbook.rollout.evaluate import check_starts, evaluate, shift
 from ilbook.tasks.avoid import Avoid
 from ilbook.tasks.pusht import PushT
 

@@ -10,19 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from ilbook.data.windows import Windows
 from pandas.testing import assert_frame_equal
 
 import ilbook
-from ilbook import media, trial, trial_store
-from ilbook.claims import Claim
-from ilbook.control import RecedingHorizon
-from ilbook.data.episodes import Windows
+from ilbook.control.receding import RecedingHorizon
 from ilbook.errors import UserError
+from ilbook.page import media
+from ilbook.page.claims import Claim
+from ilbook.page.run import Run
 from ilbook.policies.bc import MLPPolicy
-from ilbook.profile import Run
-from ilbook.rollout import evaluate
+from ilbook.rollout import compare as trial
+from ilbook.rollout import store as trial_store
+from ilbook.rollout.compare import Blind, compare, gather
+from ilbook.rollout.evaluate import evaluate
 from ilbook.tasks.avoid import Avoid
-from ilbook.trial import Blind, compare, gather
 
 STARTS = [11, 4, 7, 5, 9]
 

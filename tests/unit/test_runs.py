@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ilbook import runs, sources
 from ilbook.errors import UserError
-from ilbook.profile import Run
+from ilbook.page import sources
+from ilbook.page import store as runs
+from ilbook.page.run import Run
 
 DATA = {"obs": np.arange(6.0).reshape(3, 2), "action": np.ones((3, 1))}
 fitted = []  # one entry per training, outside every function that the key follows
@@ -139,14 +140,14 @@ def test_the_nearest_stored_training_explains(capsys):
 
 
 def test_a_changed_module_is_named(capsys, monkeypatch):
-    hashes = {"ilbook.learn": "a", "fit argument": "b"}
+    hashes = {"ilbook.learning.fit": "a", "fit argument": "b"}
     monkeypatch.setattr(runs.fingerprint, "object_hashes", lambda *_, **__: dict(hashes))
     monkeypatch.setattr(sources, "edited", lambda modules: [])
     train()
     said(capsys)
-    hashes["ilbook.learn"] = "c"
+    hashes["ilbook.learning.fit"] = "c"
     train()
-    assert said(capsys) == "one_step: training again: sources changed (ilbook.learn)"
+    assert said(capsys) == "one_step: training again: sources changed (ilbook.learning.fit)"
 
 
 @pytest.mark.parametrize("other", [{"name": "one"}, {"name": "one_step-x"}, {"notebook": "m", "seed": 1}])
@@ -251,9 +252,9 @@ def test_fit_must_not_change_what_lives_outside_it(store, capsys):
 
 
 def test_an_edited_module_is_trained_without_the_store(store, capsys, monkeypatch):
-    monkeypatch.setattr(sources, "edited", lambda modules: ["ilbook.learn"])
+    monkeypatch.setattr(sources, "edited", lambda modules: ["ilbook.learning.fit"])
     train()
-    assert "ilbook.learn was edited since this kernel started; restart the kernel" in said(capsys)
+    assert "ilbook.learning.fit was edited since this kernel started; restart the kernel" in said(capsys)
     assert not store.exists()
 
 

@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from ilbook import sources
 from ilbook.errors import UserError
+from ilbook.page import sources
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def write_notebook(book, *cells, parameters="steps: int = 5  # how long\nseed: i
     ("code", "reached"),
     [
         ("import numpy, ilbook", set()),
-        ("import ilbook.learn as learn", {"learn", "nets", "nets.mlp"}),
+        ("import ilbook.learning.fit as learn", {"learn", "nets", "nets.mlp"}),
         ("from ilbook import stats, rollout", {"stats", "rollout", "control", "nets", "nets.unet"}),
         ("from ilbook.nets.mlp import MLP", {"nets", "nets.mlp"}),
         ("def f():\n    from ilbook.stats import wilson", {"stats"}),
@@ -79,7 +79,7 @@ def test_reachable_from_code(package, code, reached):
 
 
 def test_presentation_counts_when_asked(package):
-    assert sources.reachable("import ilbook.viz", presentation=True) == {"ilbook.viz", "ilbook.stats"}
+    assert sources.reachable("import ilbook.page.viz", presentation=True) == {"ilbook.page.viz", "ilbook.stats"}
 
 
 def test_reachable_from_modules(package):
@@ -93,11 +93,11 @@ def test_every_real_module_is_hashed():
     ]
     hashes = sources.module_hashes(names, presentation=True)
     assert set(hashes) == set(names) - {"ilbook"}
-    assert {"ilbook.profile", "ilbook.stats"} <= sources.reachable("from ilbook.profile import Run")
+    assert {"ilbook.page.run", "ilbook.stats"} <= sources.reachable("from ilbook.page.run import Run")
 
 
 def test_comments_docstrings_and_layout_do_not_count(package):
-    code = "import ilbook.learn"
+    code = "import ilbook.learning.fit"
     before = sources.source_hash(code)
     package(
         "nets/mlp.py", '"""A net."""\n\nclass MLP:\n    """Many layers."""\n    width = (\n        8  # wide\n    )\n'
@@ -108,10 +108,10 @@ def test_comments_docstrings_and_layout_do_not_count(package):
 
 
 def test_code_that_is_not_reached_does_not_count(package):
-    before = sources.source_hash("import ilbook.learn")
+    before = sources.source_hash("import ilbook.learning.fit")
     package("stats.py", "level = 0.9\n")
     package("__init__.py", "__version__ = '2'")
-    assert sources.source_hash("import ilbook.learn") == before
+    assert sources.source_hash("import ilbook.learning.fit") == before
 
 
 @pytest.mark.parametrize(("file", "module"), [("pusht.xml", "ilbook.tasks.pusht"), ("common.xml", "ilbook.tasks")])
@@ -123,9 +123,9 @@ def test_data_files_belong_to_their_module(package, file, module):
 
 
 def test_an_edit_after_the_first_hash_is_noticed(package, tmp_path):
-    assert sources.edited(sources.module_hashes("import ilbook.learn")) == []
+    assert sources.edited(sources.module_hashes("import ilbook.learning.fit")) == []
     (tmp_path / "ilbook" / "learn.py").write_text("from ilbook.nets.mlp import MLP  # edited\n")
-    assert sources.edited(sources.module_hashes("import ilbook.learn")) == ["ilbook.learn"]
+    assert sources.edited(sources.module_hashes("import ilbook.learning.fit")) == ["ilbook.learning.fit"]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from scipy import stats as scipy_stats
 from statsmodels.stats.proportion import proportions_ztest
 
 from ilbook.errors import UserError
-from ilbook.stats import peeking
-from ilbook.stats.peeking import PeekingTest, barnard_p, fisher_p, pooled_z_p
 from ilbook.stats.power import exact_power
+from ilbook.stats.sequential import peeking
+from ilbook.stats.sequential.peeking import PeekingTest, barnard_p, fisher_p, pooled_z_p
 
 
 @pytest.mark.parametrize("t", [1, 5, 12])

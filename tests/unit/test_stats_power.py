@@ -3,7 +3,8 @@ import pytest
 from statsmodels.stats.proportion import power_proportions_2indep
 
 from ilbook.errors import UserError
-from ilbook.stats import pairs, peeking, power
+from ilbook.stats import pairs, power
+from ilbook.stats.sequential import peeking
 
 
 @pytest.mark.parametrize(("p", "q", "n"), [(0.5, 0.7, 93), (0.2, 0.1, 200), (0.9, 0.6, 30)])

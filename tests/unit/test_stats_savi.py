@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ilbook.errors import UserError
-from ilbook.stats import step
-from ilbook.stats.savi import SaviTest, log_e
+from ilbook.stats.sequential import step
+from ilbook.stats.sequential.savi import SaviTest, log_e
 
 
 def by_hand(first, second):

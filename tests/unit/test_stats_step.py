@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ilbook.errors import UserError
-from ilbook.stats import step
-from ilbook.stats.sequential import Trial, add_pair, dead_time
+from ilbook.stats.sequential import step
+from ilbook.stats.sequential.base import Trial, add_pair, dead_time
 
 
 @pytest.fixture(scope="module")

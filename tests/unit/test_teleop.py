@@ -5,17 +5,18 @@ import time
 import numpy as np
 import pytest
 
-from ilbook import media, widgets
 from ilbook.data import files
+from ilbook.draw.render import renderer
 from ilbook.errors import UserError
-from ilbook.hands import Inputs
-from ilbook.pilots import Lens, pilot_for
+from ilbook.page import media
 from ilbook.tasks import arm
 from ilbook.tasks.avoid import Avoid
 from ilbook.tasks.pickplace import PickPlace
 from ilbook.tasks.pusht import PushT, overlap
-from ilbook.tasks.render import renderer
-from ilbook.teleop import IDLE, PATIENCE, RECORDING, REST, WAITING, Session, encode, paint
+from ilbook.teleop import widgets
+from ilbook.teleop.hands import Inputs
+from ilbook.teleop.pilots import Lens, pilot_for
+from ilbook.teleop.session import IDLE, PATIENCE, RECORDING, REST, WAITING, Session, encode, paint
 
 SIDE = 320.0  # of the picture on the page of these tests
 

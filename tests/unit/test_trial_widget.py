@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from ilbook import media, widgets_trial
 from ilbook.errors import UserError
-from ilbook.stats.peeking import PeekingTest, fisher_p
-from ilbook.widgets_trial import NEITHER, Contest, TrialDesk, naive, sequential_tests, sequential_trial
+from ilbook.page import media, widgets_trial
+from ilbook.page.widgets_trial import NEITHER, Contest, TrialDesk, naive, sequential_tests, sequential_trial
+from ilbook.stats.sequential.peeking import PeekingTest, fisher_p
 
 N_MAX, ALPHA = 20, 0.05
 

@@ -14,8 +14,9 @@ import pytest
 from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
-from ilbook import media, stats, viz
+from ilbook import stats
 from ilbook.errors import UserError
+from ilbook.page import media, viz
 from ilbook.stats.posterior import Posterior
 from ilbook.tasks.pusht import PushT
 

@@ -1,0 +1,197 @@
+"""Pictures of states: OpenGL where it works, the plain drawing of `ilbook.tasks.draw` where it does not."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import queue
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
+
+import mujoco
+import numpy as np
+from PIL import Image
+
+from ilbook.draw import gl
+from ilbook.draw.plain import Drawing
+from ilbook.draw.view import Pictures
+from ilbook.errors import UserError
+
+if TYPE_CHECKING:
+    from ilbook.tasks.base import Task
+
+T = TypeVar("T")
+SAMPLES = 2  # a side of a pixel, averaged: smooth edges for a third of the speed
+MANY = 1024  # pixels a side that are smooth enough without
+OPEN = 8  # contexts at a time: each takes 11 MB and more, and opens anew in 20 ms
+SHADOW = 1024  # pixels a side of the map of shadows in nice pictures; 2048 would halve the speed
+LAMP = 0.6  # share of the camera's light that comes from the side in nice pictures
+
+
+class Renderer(Pictures):
+    """Draws a model through OpenGL; may be called from any thread. `nice` pictures are for videos, not for policies."""
+
+    def __init__(self, model: mujoco.MjModel, size: int, camera: str = "top", nice: bool = False):
+        super().__init__(model, size, camera)
+        self.nice = nice
+        self._camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
+        self._samples = 1 if size > MANY else SAMPLES
+        self._large = np.empty((self._samples * size, self._samples * size, 3), np.uint8)
+        self._option = mujoco.MjvOption()
+        self._option.sitegroup[:] = 0  # sites are marks for the program
+        self._renderer: mujoco.Renderer | None = None
+        visual = model.vis
+        visual.global_.offwidth = visual.global_.offheight = self._samples * size
+        visual.quality.shadowsize = visual.quality.offsamples = 0  # either makes a software driver many times slower
+        if nice:
+            visual.quality.shadowsize = SHADOW  # but no offsamples: they halve the speed, and `SAMPLES` smooths already
+            visual.quality.numslices, visual.quality.numstacks, visual.quality.numquads = 64, 32, 4
+            # Shadows are as fine as the map is small: it covers no more than the picture shows.
+            ahead = max(self.view.depth(model.stat.center), 0.0)
+            self._middle = self.view.position - ahead * self.view.axes[2]
+            seen = self.view.height * (1.0 if self.view.flat else ahead)
+            visual.map.shadowclip = min(visual.map.shadowclip, seen / model.stat.extent)
+        _in_gl_thread(self._open)
+
+    def frames(self, qpos: np.ndarray, moving: bool = True) -> np.ndarray:
+        """Pictures (n, size, size, 3) uint8 of joint positions (n, nq); `moving=False` leaves out what can move."""
+        qpos = self._checked(qpos)
+        return _in_gl_thread(lambda: self._frames(qpos, moving))
+
+    def _open(self) -> None:
+        """Be the last in the list of the open ones."""
+        if self in _opened:
+            _opened.remove(self)
+        while len(_opened) >= OPEN:
+            _opened.pop(0)._close()
+        _opened.append(self)
+        if self._renderer:
+            return
+        side = self._samples * self.size
+        try:
+            self._renderer = mujoco.Renderer(self.model, side, side, max_geom=1000)
+        except Exception as error:
+            _opened.remove(self)
+            raise UserError(
+                f"{gl.choose().name.upper()} drew a test frame, but now fails: {error}; "
+                "set ILBOOK_GL=none to draw without OpenGL"
+            ) from error
+        _close_at_exit()
+
+    def _close(self) -> None:
+        if self._renderer:
+            self._renderer.render(out=self._large)  # makes its context the current one, which closing takes for granted
+            self._renderer.close()
+            self._renderer = None
+
+    def _frames(self, qpos: np.ndarray, moving: bool) -> np.ndarray:
+        self._open()
+        out = np.empty((len(qpos), self.size, self.size, 3), np.uint8)
+        opacity = self.model.geom_rgba[:, 3].copy()
+        if not moving:
+            self.model.geom_rgba[self.moves, 3] = 0
+        for row, positions in zip(out, qpos, strict=True):
+            self._data.qpos[:] = positions
+            mujoco.mj_kinematics(self.model, self._data)
+            mujoco.mj_comPos(self.model, self._data)  # a light may follow a centre of mass
+            mujoco.mj_camlight(self.model, self._data)
+            self._renderer.update_scene(self._data, self._camera, self._option)
+            if self.nice:
+                self._light(self._renderer.scene)
+            self._renderer.render(out=self._large)
+            row[:] = np.asarray(Image.fromarray(self._large).reduce(self._samples))
+        self.model.geom_rgba[:, 3] = opacity
+        return out
+
+    def _light(self, scene: mujoco.MjvScene) -> None:
+        """Aim the lights at the middle of the picture; where there is none, one shines from its upper left.
+
+        That one takes a part of the camera's own light, which casts no shadow: what faces the camera stays as bright.
+        """
+        if not self.model.nlight:
+            head, lamp = scene.lights[0], scene.lights[1]
+            towards = np.array([-0.4, 0.5, 1.0]) / np.linalg.norm([-0.4, 0.5, 1.0])
+            part = LAMP * np.array(head.diffuse)
+            head.diffuse = head.diffuse - part
+            lamp.type = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
+            lamp.diffuse, lamp.ambient, lamp.specular = part / towards[2], np.zeros(3), np.zeros(3)
+            lamp.dir = -towards @ self.view.axes
+            lamp.attenuation, lamp.exponent, lamp.cutoff = np.array([1.0, 0.0, 0.0]), 0.0, 180.0
+            lamp.headlight, lamp.castshadow, lamp.texid = 0, 1, -1
+            scene.nlight = 2
+        for lamp in scene.lights[: scene.nlight]:
+            if lamp.type == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL and not lamp.headlight:
+                # Where such a light stands changes only what its shadow map covers.
+                lamp.pos = self._middle - self.model.stat.extent * np.array(lamp.dir)
+
+
+def renderer(task_type: type[Task], size: int, nice: bool = False) -> Pictures:
+    """What draws this task at `size` x `size` pixels; the same object for the same question."""
+    if not 8 <= size <= 2048:
+        raise UserError(f"{task_type.name}: pictures of {size} pixels a side cannot be drawn; choose 8 to 2048")
+    return _renderer(task_type, size, bool(nice))
+
+
+@functools.cache
+def _renderer(task_type: type[Task], size: int, nice: bool) -> Pictures:
+    model, camera = task_type.load_model(), getattr(task_type, "camera", "top")
+    if _orphaned:
+        warnings.warn("OpenGL does not survive a fork: this process uses the plain drawing", stacklevel=3)
+    return (Drawing if _orphaned or gl.choose().name == "none" else Renderer)(model, size, camera, nice)
+
+
+# -- one thread owns every OpenGL context, because a context belongs to the thread that made it ------------------------
+_jobs: queue.SimpleQueue | None = None
+_opened: list[Renderer] = []  # with a context, the one that drew last at the end; only that thread touches it
+_starting = threading.Lock()
+_orphaned = False  # whether this is a forked child of a process with contexts: it has the memory, but not the thread
+
+
+def _in_gl_thread(task: Callable[[], T]) -> T:
+    """The result of `task`, called in the thread of the contexts."""
+    global _jobs
+    if _orphaned:
+        raise UserError("OpenGL does not survive a fork; start this process with the method 'spawn'")
+    with _starting:
+        if _jobs is None:
+            _jobs = queue.SimpleQueue()
+            # A daemon is still there when exit handlers run, and never keeps the process alive.
+            threading.Thread(target=_work, args=(_jobs,), name="ilbook-gl", daemon=True).start()
+    future: Future[T] = Future()
+    _jobs.put((future, task))
+    return future.result()
+
+
+def _work(jobs: queue.SimpleQueue) -> None:
+    while True:
+        future, task = jobs.get()
+        try:
+            future.set_result(task())
+        except BaseException as error:  # whatever it is, it belongs to the caller
+            future.set_exception(error)
+
+
+@functools.cache
+def _close_at_exit() -> None:
+    # Called after mujoco has opened a context, so before mujoco's own: handlers run last in, first out.
+    atexit.register(_close_all)
+
+
+def _close_all() -> None:
+    """Free the contexts in their thread, when the process ends."""
+    if not _orphaned:
+        _in_gl_thread(lambda: [one._close() for one in _opened])
+
+
+def _after_fork() -> None:
+    global _orphaned
+    _orphaned = _jobs is not None
+    _renderer.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

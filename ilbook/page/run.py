@@ -1,0 +1,256 @@
+"""The one dial of a notebook: smoke, lecture or full; its seeds, its threads, its folder and its results."""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import random
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ilbook.errors import UserError, unknown
+from ilbook.paths import root, write_file
+from ilbook.rollout.evaluate import EVALUATED, WALL_TIME
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+    from ilbook.page.claims import Claim, Verdict
+    from ilbook.stats import Estimate
+
+T = TypeVar("T")
+
+PROFILES = ("smoke", "lecture", "full")
+MOST_ROWS = 1000  # result tables are committed: a summary belongs there, not every step of every episode
+SEEDS_APART = 1000  # run seed 3 trains with 3000, 3001, ...: no two run seeds share a training seed
+SMOKE_BANNER = (
+    "> **Smoke profile.** This run only shows that every cell works: trainings are cut to a few steps, "
+    "so no claim is evaluated and no number below means anything."
+)
+
+
+def check_profile(name: object) -> str:
+    """`name` if it is a profile, else the error that names the nearest one."""
+    if name not in PROFILES:
+        raise unknown("profile", name, PROFILES)
+    return str(name)
+
+
+@dataclass(eq=False)
+class Run:
+    """One execution of one notebook. Make it with `Run.start`, end it with `finish`.
+
+    Attributes: the notebook's id, the profile, the seed, the output folder and the number of threads.
+    """
+
+    notebook: str
+    profile: str
+    seed: int
+    out: Path
+    threads: int
+    _hashes: dict | None = field(default=None, repr=False)  # of the sources as they were when the run started
+    _begun: int = field(default_factory=lambda: len(EVALUATED), repr=False)  # evaluations before this run
+    _claims: dict[str, "Claim"] = field(default_factory=dict, repr=False)
+    _verdicts: dict[str, "Verdict"] = field(default_factory=dict, repr=False)
+    _tables: dict[str, list[dict]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def start(cls, notebook: str, profile: str = "lecture", seed: int = 0) -> "Run":
+        """Check the parameters, set threads and global seeds, make the output folder, warn in the smoke profile."""
+        from ilbook.page import sources
+
+        if not isinstance(notebook, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]*", notebook):
+            raise UserError(
+                f"notebook id {notebook!r} is not a file stem such as '01_first_policy'; correct Run.start(...)"
+            )
+        check_profile(profile)
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**22:
+            raise UserError(f"seed {seed!r} is not a whole number from 0 to {2**22 - 1}; choose one, such as 0")
+        given = os.environ.get("ILBOOK_OUT")
+        out = Path(given) if given else root() / "build" / "runs" / notebook / profile
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot make the output folder {out}: {error.strerror}; make its parent writable"
+            ) from error
+        run = cls(notebook, profile, seed, out, _threads(), _hashes=sources.notebook_hashes_of_run(notebook))
+        _settle(run.threads, seed)
+        if profile == "smoke":
+            _show(SMOKE_BANNER)
+        return run
+
+    def pick(self, *, smoke: T, lecture: T, full: T) -> T:
+        """The value for this profile; the only thing in a notebook that may depend on the profile."""
+        return {"smoke": smoke, "lecture": lecture, "full": full}[self.profile]
+
+    def rng(self, *stream: int | str) -> "np.random.Generator":
+        """A generator for one purpose, such as `rng("starts")` or `rng("noise", 3)`; other streams are independent."""
+        import numpy as np
+
+        for part in stream:
+            if isinstance(part, bool) or not (isinstance(part, str) or (isinstance(part, int) and part >= 0)):
+                raise UserError(
+                    f"rng stream part {part!r} is neither a text nor a whole number >= 0; name the stream, "
+                    "as in rng('starts')"
+                )
+        # The length goes first and a text is hashed whole, so that ("a", "b") and ("ab",) are different streams.
+        words = [len(stream)]
+        for part in stream:
+            words.append(part if isinstance(part, int) else int.from_bytes(hashlib.sha256(part.encode()).digest()[:8]))
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=words))
+
+    def seeds(self, n: int) -> list[int]:
+        """`n` training seeds; asking for more keeps the first ones, and no other run seed shares any."""
+        if not 1 <= n <= SEEDS_APART:
+            raise UserError(f"{n} training seeds asked for; ask for 1 to {SEEDS_APART}")
+        return [self.seed * SEEDS_APART + index for index in range(n)]
+
+    def declare(self, claim: "Claim") -> None:
+        """Promise to judge `claim` before the run ends; refused once its policy has been evaluated in this run.
+
+        The baseline may have been seen: its failure is what a page starts from. Declaring the same claim again, as a
+        cell run twice does, starts it afresh.
+        """
+        if self._claims.get(claim.id) != claim and claim.policy in EVALUATED[self._begun :]:
+            raise UserError(
+                f"claim {claim.id} is declared after its data: this run has already evaluated {claim.policy!r}; "
+                "declare it above that evaluation, then restart the kernel and run all cells"
+            )
+        self._claims[claim.id] = claim
+        self._verdicts.pop(claim.id, None)
+
+    def judge(self, claim_id: str, evidence: "pd.DataFrame | Estimate") -> "Verdict":
+        """The verdict on a declared claim, from a rollout table (one row per episode) or a ready estimate.
+
+        An estimate is given in the metric's own direction; for a claim of direction "lower" it is negated here.
+        In the smoke profile the estimate is computed, so that mistakes show, but the verdict is "not evaluated".
+        """
+        from ilbook import stats
+        from ilbook.page import claims
+
+        if claim_id not in self._claims:
+            raise unknown("claim", claim_id, self._claims)
+        claim = self._claims[claim_id]
+        if isinstance(evidence, stats.Estimate):
+            estimate = evidence
+        else:
+            estimate = stats.from_table(evidence, claim.policy, claim.baseline, claim.metric)
+        if claim.direction == "lower":
+            estimate = estimate.negated()
+        word = "not evaluated" if self.profile == "smoke" else stats.verdict(estimate, claim.minimum)
+        self._verdicts[claim_id] = claims.Verdict(claim, word, estimate, self.profile)
+        return self._verdicts[claim_id]
+
+    def table(self, name: str, table: "pd.DataFrame | Sequence[dict]") -> None:
+        """Keep a small table with the result, at full precision; missing values become null."""
+        records = table.to_dict("records") if hasattr(table, "to_dict") else [dict(row) for row in table]
+        if len(records) > MOST_ROWS:
+            raise UserError(f"result table {name!r} has {len(records)} rows; keep a summary of at most {MOST_ROWS}")
+        if any(WALL_TIME in row for row in records):
+            raise UserError(
+                f"result table {name!r} has the column {WALL_TIME!r}, which differs from run to run; leave it out, "
+                f"as in table.drop(columns={WALL_TIME!r})"
+            )
+        self._tables[name] = [{str(key): _plain(name, value) for key, value in row.items()} for row in records]
+
+    def finish(self) -> None:
+        """Write result.json and provenance.json. The last cell of every notebook; without it the run is incomplete.
+
+        result.json follows from the notebook and its seed alone, so two runs can be compared byte by byte;
+        what differs between two runs (time, machine, threads) is in provenance.json.
+        """
+        missing = [claim_id for claim_id in self._claims if claim_id not in self._verdicts]
+        if missing:
+            raise UserError(
+                f"notebook {self.notebook} declared but never judged {', '.join(missing)}; "
+                "call run.judge(...) for it before run.finish()"
+            )
+        result = {
+            "notebook": self.notebook,
+            "profile": self.profile,
+            "seed": self.seed,
+            "token": os.environ.get("ILBOOK_TOKEN"),
+            "claims": [self._verdicts[claim_id].record() for claim_id in self._claims],
+            "tables": self._tables,
+        }
+        # Provenance first: a result on disk then always has its provenance beside it.
+        write_file(self.out / "provenance.json", json.dumps(self._provenance(), indent=1) + "\n")
+        write_file(self.out / "result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+        words = ", ".join(f"{verdict.claim.id}: {verdict.verdict}" for verdict in self._verdicts.values())
+        print(f"{self.notebook} finished ({self.profile}, seed {self.seed}). {words}".rstrip())
+
+    def _provenance(self) -> dict:
+        return {
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "hashes": self._hashes,
+            "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+            "python": platform.python_version(),
+            "versions": {name: _version(name) for name in ("numpy", "torch", "mujoco", "gymnasium")},
+            "threads": self.threads,
+            "gl": os.environ.get("MUJOCO_GL"),
+        }
+
+
+def _threads() -> int:
+    given = os.environ.get("ILBOOK_THREADS")
+    if given is None:
+        return os.cpu_count() or 1
+    if not given.isdecimal() or int(given) < 1:
+        raise UserError(f"ILBOOK_THREADS={given} is not a whole number >= 1; correct it or unset it")
+    return int(given)
+
+
+def _settle(threads: int, seed: int) -> None:
+    """Threads for torch, and the global generators: a net under code that forgot to take a generator."""
+    import numpy as np
+
+    random.seed(seed)
+    np.random.seed(seed)
+    if find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.manual_seed(seed)
+
+
+def _show(text: str) -> None:
+    """Markdown inside a notebook, plain text elsewhere."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None:
+        print(text)
+    else:
+        from IPython.display import Markdown, display
+
+        display(Markdown(text))
+
+
+def _plain(table: str, value: object) -> object:
+    """A JSON value for one table cell."""
+    if getattr(value, "ndim", None) == 0:  # a scalar of numpy or torch
+        value = value.item()
+    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        if math.isnan(value):
+            return None
+        raise UserError(f"result table {table!r} holds an infinite number; leave it out or say what it means in words")
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    raise UserError(f"result table {table!r} holds a {type(value).__name__}; keep numbers, truth values and text only")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,84 @@
+"""Make the shipped demonstrations: `ilbook data make pusht`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import mujoco
+
+from ilbook import experts
+from ilbook.data import files, frames, manifest
+from ilbook.data.episodes import Episodes
+from ilbook.errors import UserError, unknown
+from ilbook.experts import base
+from ilbook.paths import root
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one shipped data set is made."""
+
+    task: str
+    n: int  # demonstrations
+    seed: int
+    what: str  # for the data page
+    skill: str | None = None  # a grade: three operators of that skill; None: the expert's own human style
+    pixels: bool = False  # with a picture of every step
+
+
+RECIPES = {
+    "avoid": Recipe("avoid", 240, 0, "Ten demonstrations of each of the 24 ways."),
+    "insert_50": Recipe("insert", 50, 1, "Few demonstrations of a precise insertion: their clone has much to learn."),
+    "insert_500": Recipe("insert", 500, 2, "Ten times as many insertions: how far do more data alone bring a clone?"),
+    "pickplace": Recipe("pickplace", 200, 0, "An SO-101 arm brings a cube to its target."),
+    "pickplace_pixels": Recipe("pickplace", 100, 1, "The same with a 96 x 96 picture of every step.", pixels=True),
+    "pusht": Recipe("pusht", 500, 0, "One operator with human speed, pauses and slips."),
+    "pusht_better": Recipe("pusht", 150, 3, "Three skilled operators, 50 demonstrations each.", "better"),
+    "pusht_okay": Recipe("pusht", 150, 3, "Three operators of middling skill, 50 demonstrations each.", "okay"),
+    "pusht_worse": Recipe("pusht", 150, 3, "Three clumsy operators, 50 demonstrations each.", "worse"),
+}
+
+
+def make(name: str, out: str | Path | None = None, seed: int | None = None, n: int | None = None) -> Path:
+    """Have the expert demonstrate what a recipe says and write the episodes; returns the file.
+
+    Without `out` the file is the shipped one and the manifest is updated.
+    """
+    if name not in RECIPES:
+        raise unknown("data set", name, RECIPES)
+    recipe = RECIPES[name]
+    n, seed = recipe.n if n is None else n, recipe.seed if seed is None else seed
+    if n < 1 or seed < 0:
+        raise UserError(f"cannot make {n} demonstrations with seed {seed}; both must be positive (a seed may be 0)")
+    relative = f"demos/{recipe.task}/{name}.npz"
+    file = root() / "data" / relative if out is None else Path(out)
+    if file.suffix != ".npz":
+        raise UserError(f"{file.name}: demonstrations are written as .npz; name it {file.stem}.npz")
+    episodes, generator = _demonstrate(recipe, n, seed)
+    files.save(file, episodes)
+    videos = frames.make(file, recipe.task) if recipe.pixels else []
+    if out is None:
+        entry = {
+            "file": relative,
+            "task": recipe.task,
+            "sha256": manifest.sha256(file),
+            "bytes": file.stat().st_size + sum(video.stat().st_size for video in videos),
+            "episodes": len(episodes),
+            "steps": episodes.n_steps,
+            "generator": generator,
+            "seed": seed,
+            "engine": f"mujoco {mujoco.__version__}",
+        }
+        if videos:
+            entry["frames"] = {video.name: manifest.sha256(video) for video in videos}
+        manifest.record(name, entry)
+    return file
+
+
+def _demonstrate(recipe: Recipe, n: int, seed: int) -> tuple[Episodes, str]:
+    if recipe.skill is not None:
+        episodes = base.demonstrate_graded(experts.get(recipe.task), n, seed, recipe.skill)
+        return episodes, f"ilbook.experts.base.demonstrate_graded, {recipe.task}, {recipe.skill}"
+    expert = experts.get(recipe.task)
+    return expert.demonstrate(n, seed), f"{expert.__module__}.{expert.__name__}.demonstrate"

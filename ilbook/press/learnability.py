@@ -1,0 +1,140 @@
+"""How well the shipped demonstrations can be cloned: one plain chunk policy for each set, judged on 200 new starts.
+
+`ilbook data learn` measures and writes data/results/learnability.json, from which the data page is made.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+from ilbook import data, tasks
+from ilbook.control.receding import RecedingHorizon
+from ilbook.data import manifest
+from ilbook.data.windows import Windows
+from ilbook.errors import UserError, unknown
+from ilbook.learning.fit import Training, fit
+from ilbook.page import sources
+from ilbook.paths import root, write_file
+from ilbook.policies.bc import MLPPolicy
+from ilbook.rollout.evaluate import evaluate
+from ilbook.stats import wilson
+
+STARTS = range(300_000, 300_200)  # met by no expert, notebook or other measurement
+SEED = 0
+# What can change a number; the rest that is reached by imports reads files or draws pictures.
+COUNTS = ("control", "learn", "nets", "policies", "data.episodes", "data.normalise", "tasks.")
+DRAWS = ("ilbook.tasks.draw", "ilbook.tasks.render", "ilbook.tasks.view")
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A chunk policy that regresses, as simple as it can be for its task."""
+
+    horizon: int
+    n_exec: int
+    relative_to: tuple[int, ...]  # entries of the observation that hold the present position
+    steps: int = 12_000
+    width: int = 320
+    depth: int = 3
+    learning_rate: float = 3e-3
+    batch: int = 256
+
+
+PLAIN = {
+    "avoid": Plain(horizon=8, n_exec=8, relative_to=(0, 1), steps=6_000),
+    "insert": Plain(horizon=8, n_exec=8, relative_to=(3, 4, 5), steps=8_000, width=256),
+    "pickplace": Plain(horizon=8, n_exec=4, relative_to=(6, 7, 8, 9, 10, 11), steps=8_000, width=384),
+    "pusht": Plain(horizon=4, n_exec=3, relative_to=(0, 1)),
+}
+
+
+def file() -> Path:
+    return root() / "data" / "results" / "learnability.json"
+
+
+def _measured() -> dict[str, dict]:
+    """What the file holds: name of a set -> its result."""
+    return json.loads(file().read_text(encoding="utf-8")) if file().is_file() else {}
+
+
+def rows() -> list[dict]:
+    """One row for each shipped set, measured or not; `stale` says that the set or the code is no longer the same."""
+    measured, found = _measured(), []
+    for name, entry in manifest.entries().items():
+        row = {"set": name, **{key: entry[key] for key in ("task", "episodes", "steps", "bytes")}}
+        result = measured.get(name)
+        stale = bool(result) and (result["data"], result["sources"]) != (entry["sha256"], _sources(entry["task"]))
+        found.append(row | {"result": result, "stale": stale})
+    return found
+
+
+def measure(names: Iterable[str] = (), progress: TextIO | None = None, **changes: int) -> list[dict]:
+    """Train and judge the plain policy of each named set (default: all), write the results; returns their rows.
+
+    `changes` replace settings of `Plain`, for experiments: then nothing is written.
+    """
+    entries = manifest.entries()
+    names = list(names) or list(entries)
+    for name in names:
+        if name not in entries:
+            raise unknown("data set", name, entries)
+        if entries[name]["task"] not in PLAIN:
+            raise UserError(f"no plain policy is defined for the task of '{name}'; add it to ilbook/learnability.py")
+    results = []
+    for name in names:
+        entry = entries[name]
+        plain = Plain(**{**asdict(PLAIN[entry["task"]]), **changes})
+        result = _measure(name, entry, plain, progress)
+        results.append({"set": name, **result})
+        if not changes:
+            write_file(file(), json.dumps(dict(sorted({**_measured(), name: result}.items())), indent=1) + "\n")
+    return results
+
+
+def _measure(name: str, entry: dict, plain: Plain, progress: TextIO | None) -> dict:
+    task_type, demos = tasks.get(entry["task"]), data.load(name, pictures=False)
+    torch.manual_seed(SEED)
+    policy = MLPPolicy(
+        demos["obs"].shape[1],
+        demos["action"].shape[1],
+        Windows(1, plain.horizon),
+        plain.width,
+        plain.depth,
+        plain.relative_to,
+    )
+    settings = Training(plain.steps, plain.batch, plain.learning_rate)
+    begin = time.perf_counter()
+    fit(policy, demos, settings, SEED)
+    seconds = time.perf_counter() - begin
+    table = evaluate(task_type, RecedingHorizon(policy, plain.n_exec, SEED), STARTS, "plain chunks").table
+    estimate = wilson(int(table["success"].sum()), len(table))
+    if progress:
+        interval = f"{estimate.effect:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
+        print(f"{name}: {interval}, n = {estimate.n}, trained {seconds:.0f} s", file=progress, flush=True)
+    return {
+        "success": estimate.effect,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n": estimate.n,
+        "train_seconds": round(seconds),
+        "threads": torch.get_num_threads(),
+        "policy": asdict(plain),
+        "data": entry["sha256"],
+        "sources": _sources(entry["task"]),
+    }
+
+
+def _sources(task: str) -> str:
+    """Hash of the code that can change a number: training, policy, execution, and the one task with what it reaches."""
+    reached = sources.module_hashes(f"import ilbook.learning.fit, ilbook.policies.bc, ilbook.control, ilbook.tasks.{task}")
+    counting = tuple(f"ilbook.{name}" for name in COUNTS)
+    return sources.digest({
+        name: digest for name, digest in reached.items() if name.startswith(counting) and name not in DRAWS
+    })

@@ -1,0 +1,121 @@
+"""What one run of one notebook depends on, where its files lie, and whether it has been done before."""
+
+import hashlib
+import json
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ilbook.errors import UserError
+from ilbook.page import sources
+from ilbook.paths import write_file
+from ilbook.press import notebook as notebooks
+from ilbook.press.notebook import Notebook
+
+LOCK = "requirements.lock"
+PARTS = {  # part of a key -> how to say that it changed
+    "notebook": "the notebook",
+    "sources": "the package sources it uses",
+    "data": "its data",
+    "lock": LOCK,
+    "python": "the Python version",
+    "parameters": "its parameters",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One notebook with the parameters it is to run with, and the hashes that decide whether it must run."""
+
+    root: Path
+    notebook: Notebook
+    profile: str
+    parameters: dict[str, object]  # every value of the parameters cell, as it will be
+    defaults: dict[str, object]  # the same values as they stand in the notebook
+    parts: dict[str, str]
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits over all parts."""
+        return _hash(self.parts)
+
+    @property
+    def changed(self) -> dict[str, object]:
+        """Parameters other than the profile that differ from the notebook's own."""
+        same = {**self.defaults, "profile": self.profile}
+        return {name: value for name, value in self.parameters.items() if value != same[name]}
+
+    @property
+    def variant(self) -> str:
+        """Ending of the file names: another seed or setting never replaces what the book shows."""
+        others = {name: value for name, value in self.changed.items() if name != "seed"}
+        seed = f"-seed{self.parameters['seed']}" if "seed" in self.changed else ""
+        return seed + (f"-{_hash(others)[:6]}" if others else "")
+
+    @property
+    def folder(self) -> Path:
+        """Where executed notebooks of this profile lie."""
+        return self.root / "build" / "executed" / self.profile
+
+    @property
+    def name(self) -> str:
+        return self.notebook.id + self.variant
+
+    @property
+    def out(self) -> Path:
+        """The folder of the run: result.json, provenance.json, videos."""
+        return self.root / "build" / "runs" / self.notebook.id / (self.profile + self.variant)
+
+    def file(self, ending: str) -> Path:
+        """The executed notebook (".ipynb"), the page (".html") or the record (".json")."""
+        return self.folder / (self.name + ending)
+
+
+def plan(root: Path, path: Path, profile: str, seed: int | None, settings: list[str]) -> Plan:
+    """Read the notebook at `path` and work out what its run depends on. UserError for a wrong parameter."""
+    book = notebooks.read(path)
+    defaults = notebooks.parameters(book)
+    chosen = {"profile": profile, **({} if seed is None else {"seed": seed}), **notebooks.override(book, settings)}
+    parameters = {**defaults, **chosen}
+    lock = root / LOCK
+    try:
+        code = sources.notebook_code(path)
+    except UserError:
+        code = ""  # not valid Python: the run itself will show the cell and the error
+    parts = {
+        "notebook": _hash([[cell.kind, cell.source, cell.tags] for cell in book.cells]),
+        "sources": sources.source_hash(code, presentation=True),
+        "data": sources.data_hash(code),
+        "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "none",
+        "python": platform.python_version(),
+        "parameters": _hash(parameters),
+    }
+    return Plan(root, book, profile, parameters, defaults, parts)
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def load(plan: Plan) -> dict | None:
+    """The record of the last finished run, or None when there is none that can be used."""
+    try:
+        record = json.loads(plan.file(".json").read_text(encoding="utf-8"))
+        whole = isinstance(record, dict) and {"parts", "seconds", "peak_mb", "claims", "time"} <= record.keys()
+    except (OSError, ValueError):
+        return None
+    kept = (plan.file(".ipynb"), plan.file(".html"), plan.out / "result.json")
+    return record if whole and all(path.exists() for path in kept) else None
+
+
+def why_again(plan: Plan, record: dict) -> str:
+    """Which parts of the key changed since `record`, in words; empty when none did."""
+    changed = [words for part, words in PARTS.items() if record["parts"].get(part) != plan.parts[part]]
+    return " and ".join(changed)
+
+
+def save(plan: Plan, seconds: float, peak_mb: float, claims: list[dict]) -> None:
+    """Remember a finished run, at once, so that an interrupted session can go on from here."""
+    record = {"parts": plan.parts, "seconds": seconds, "peak_mb": peak_mb, "claims": claims, "time": time.time()}
+    write_file(plan.file(".json"), json.dumps(record, indent=1) + "\n")

@@ -1,0 +1,100 @@
+"""Build the site: pages and executed notebooks are put together in build/stage, Jupyter Book makes build/site."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ilbook.errors import UserError
+from ilbook.page.run import check_profile
+from ilbook.paths import root
+from ilbook.press import generated, record
+from ilbook.press import notebook as notebooks
+
+CONFIGURATION = ("_config.yml", "_toc.yml", "references.bib")
+ASSETS = "book_assets"
+JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+OPTIONS = ("--all", "--quiet", "--warningiserror", "--nitpick", "--keep-going")
+MOST_WARNINGS = 12
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
+WARNING = re.compile(r"(WARNING|ERROR|CRITICAL)\b")
+
+
+def build(profile: str = "lecture") -> Path:
+    """Build the site from the notebooks as `ilbook run` executed them; returns its folder.
+
+    UserError when a notebook has no up-to-date executed version, or when the build gives a warning.
+    """
+    check_profile(profile)
+    top = root()
+    stage = put_together(top, profile)
+    output = top / "build" / "book"
+    log = top / "build" / "book.log"
+    shutil.rmtree(output, ignore_errors=True)
+    done = subprocess.run(
+        [sys.executable, "-c", JUPYTER_BOOK, "build", str(stage), "--path-output", str(output), *OPTIONS],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        env={**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
+    )
+    said = COLOUR.sub("", done.stdout).replace(f"{stage}/", "")
+    log.write_text(said, encoding="utf-8")
+    if done.returncode:
+        lines = [line for line in said.splitlines() if WARNING.search(line)]
+        shown = "\n  ".join(lines[:MOST_WARNINGS] or said.splitlines()[-MOST_WARNINGS:])
+        raise UserError(f"the site was not built; correct the pages and build again (all of it: {log}):\n  {shown}")
+    # Numbers of a smoke run mean nothing, so its site must not stand where readers look.
+    site = top / "build" / ("site-smoke" if profile == "smoke" else "site")
+    old = top / "build" / ".site.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if site.exists():
+        site.replace(old)
+    (output / "_build" / "html").replace(site)
+    shutil.rmtree(output, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+    return site
+
+
+def put_together(top: Path, profile: str) -> Path:
+    """Fill build/stage: written pages, executed notebooks, generated pages, settings; returns it."""
+    stage = top / "build" / "stage"
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir(parents=True)
+    for page in sorted((top / "notebooks").rglob("*.md")):
+        _copy(page, stage / page.relative_to(top / "notebooks"))
+    for path in notebooks.choose(top, []):
+        _copy(_executed(top, path, profile), stage / path.relative_to(top / "notebooks"))
+    for name in CONFIGURATION:
+        if not (top / name).exists():
+            raise UserError(f"{name} is missing from {top}; restore it from git")
+        _copy(top / name, stage / name)
+    shutil.copytree(top / ASSETS, stage / ASSETS)
+    (stage / "ledger.md").write_text(generated.ledger(), encoding="utf-8")
+    (stage / "method_map.md").write_text(generated.method_map(), encoding="utf-8")
+    (stage / "data.md").write_text(generated.data_sets(), encoding="utf-8")
+    return stage
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _executed(top: Path, path: Path, profile: str) -> Path:
+    """The executed version of the notebook at `path`; UserError if it is missing, out of date or names this machine."""
+    plan = record.plan(top, path, profile, None, [])
+    done = record.load(plan)
+    changed = record.why_again(plan, done) if done else ""
+    again = f"type: ilbook run {plan.notebook.id} --profile {profile}"
+    if done is None:
+        raise UserError(f"{plan.notebook.id} was not executed in the {profile} profile; {again}")
+    if changed:
+        raise UserError(f"{plan.notebook.id} was executed before {changed} changed; {again}")
+    file = plan.file(".ipynb")
+    if str(top) in file.read_text(encoding="utf-8"):
+        raise UserError(f"{plan.notebook.id} shows an absolute path of this machine; let it print a relative one")
+    return file

@@ -1,0 +1,85 @@
+"""A test that is valid at any time, without a planned end: the e-process for two success rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ilbook.stats.estimate import check_alpha, check_pairs, check_rate, check_sides, outcomes, same_length
+from ilbook.stats.sequential.base import SequentialTest, Stopping
+
+
+@dataclass(frozen=True)
+class SaviTest(SequentialTest):
+    """Declares the second policy better when the e-process reaches 1 / alpha (Turner and Gruenwald 2023).
+
+    Any number of looks, also after having stopped and gone on, makes a false claim with probability `alpha` at most
+    in either direction. With `sides` 2 the mirrored e-process runs beside it, each with half of `alpha`.
+    """
+
+    alpha: float = 0.05  # of the whole test
+    sides: int = 1
+    n_max: int | None = None  # a plan to stop, which the error rate does not need
+
+    def __post_init__(self) -> None:
+        check_alpha(self.alpha)
+        check_sides(self.sides)
+        if self.n_max is not None:
+            check_pairs(self.n_max, "n_max")
+
+    @property
+    def threshold(self) -> float:
+        """Logarithm of the e-value at which one direction is declared."""
+        return math.log(self.sides / self.alpha)
+
+    def stop(self, first: np.ndarray, second: np.ndarray) -> tuple[float, str]:
+        """See `SequentialTest`."""
+        up, down = log_e(first, second)[-1], log_e(second, first)[-1]
+        if self.sides == 2 and down > up:
+            return float(down >= self.threshold), "first"
+        return float(up >= self.threshold), "second"
+
+    def simulate(
+        self, p_first: float, p_second: float, n_max: int, n_trials: int, rng: np.random.Generator
+    ) -> Stopping:
+        """When the test stops within `n_max` pairs, over `n_trials` simulated trials of policies with these rates.
+
+        The e-process depends on the order of the outcomes, so that no sum over counts gives it exactly; the standard
+        error is at most 0.5 / sqrt(n_trials).
+        """
+        check_rate(p_first, p_second)
+        check_pairs(n_max, "n_max")
+        check_pairs(n_trials, "n_trials")
+        first, second = rng.random((2, n_trials, n_max)) < np.array([p_first, p_second])[:, None, None]
+        reached = np.zeros((2, n_trials, n_max), dtype=bool)
+        reached[1] = log_e(first, second) >= self.threshold
+        if self.sides == 2:
+            reached[0] = log_e(second, first) >= self.threshold
+        when = np.where(reached.any(axis=2), reached.argmax(axis=2), n_max)  # (2, trials)
+        stopped = np.zeros((2, n_max + 1))
+        for side in (0, 1):
+            mine = when[side][when[side] < when[1 - side]]
+            stopped[side, 1:] = np.cumsum(np.bincount(mine, minlength=n_max)) / n_trials
+        return Stopping(*stopped)
+
+
+def log_e(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Logarithm (..., t) of the evidence that the second policy is better, after each pair of outcomes (..., t).
+
+    Each pair multiplies the likelihood ratio of the rates estimated from the pairs before it, Beta(1, 1) means,
+    against the nearest equal rate, their mean; 1 while the second does not look better. Under the null its expectation
+    is at most 1 by the inequality of the means, whatever the rates, so Ville's inequality bounds its maximum.
+    """
+    one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if one.ndim < 2:
+        one, other = outcomes(one, "the first policy"), outcomes(other, "the second policy")
+    same_length(one.T, other.T)
+    seen = np.arange(one.shape[-1])
+    p, q = ((1 + np.cumsum(x, axis=-1) - x) / (2 + seen) for x in (one, other))
+    null = (p + q) / 2
+    factors = np.log(np.where(one == 1, p / null, (1 - p) / (1 - null)))
+    factors += np.log(np.where(other == 1, q / null, (1 - q) / (1 - null)))
+    return np.cumsum(np.where(q > p, factors, 0.0), axis=-1)
