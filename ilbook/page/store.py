@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ilbook.errors import UserError
-from ilbook.page import fingerprint, sources
+from ilbook.page import fingerprint, versions
 from ilbook.page.run import Run
 from ilbook.paths import root
 
@@ -59,15 +59,11 @@ def train(
     if not re.fullmatch(r"[A-Za-z0-9]\w*([.-]\w+)*", name):
         raise UserError(f"training name {name!r} cannot name a folder; use letters, digits, '_' and '-'")
     parts = _key_parts(run, make, fit, data, settings, seed)
-    key = sources.digest(parts)
+    key = versions.digest(parts)
     entry = root() / "build" / "trained" / f"{name}-{key[:12]}"
-    edited = sources.edited(part for part in parts["sources"] if part.startswith("ilbook."))
     with _seeded(seed, name):
         module = make()
-        if edited:
-            # What is loaded here may not be what lies on disk, so no key would be true.
-            print(f"{name}: training, not stored: {edited[0]} was edited since this kernel started; restart the kernel")
-        elif os.environ.get("ILBOOK_FRESH") == "1":
+        if os.environ.get("ILBOOK_FRESH") == "1":
             print(f"{name}: training again: asked for by ILBOOK_FRESH")
         elif (record := _load(entry, name, key, module)) is not None:
             ago = _words(time.time() - record.trained)
@@ -77,13 +73,13 @@ def train(
             print(f"{name}: {_why(entry, parts, run.notebook)}")
         record = _fit(name, key, module, fit)
         weights = _serialised(module)
-        changed = _differing(parts["sources"], _sources(make, fit, data, settings))
+        changed = _differing(parts["sources"], _sources(make, fit))
         if changed:
             # A reused training could not repeat that, and the rest of the page would see other values.
             print(
                 f"{name}: trained, but not stored: fit changed {changed[0]}, which lives outside it; make it inside fit"
             )
-        elif not edited:
+        else:
             _store(entry, weights, record, parts, run.notebook)
         restored = make()
         _restore(restored, weights)
@@ -98,12 +94,13 @@ def _key_parts(run: Run, make: Callable, fit: Callable, data: object, settings: 
         "seed": seed,
         "profile": run.profile,
         "data": _data_hashes(data),
-        "sources": _sources(make, fit, data, settings),
+        "sources": _sources(make, fit),
     }
 
 
-def _sources(make: Callable, fit: Callable, data: object, settings: object) -> dict[str, str]:
-    return fingerprint.object_hashes({"make": make, "fit": fit}, elsewhere=(data, settings))
+def _sources(make: Callable, fit: Callable) -> dict[str, str]:
+    found = fingerprint.of({"make": make, "fit": fit})
+    return {**found["notebook"], "state": found["state"], **versions.of(found["parts"])}
 
 
 def _data_hashes(data: object) -> dict[str, str]:
@@ -191,7 +188,7 @@ def _store(entry: Path, weights: bytes, record: Record, parts: dict, notebook: s
         "notebook": notebook,
         "trained": record.trained,
         "seconds": record.seconds,
-        "weights": sources.sha(weights),
+        "weights": versions.sha(weights),
         "parts": parts,
         "history": record.history,
     }
@@ -217,7 +214,7 @@ def _load(entry: Path, name: str, key: str, module: "torch.nn.Module") -> Record
     try:
         meta = json.loads((entry / META).read_text(encoding="utf-8"))
         weights = (entry / WEIGHTS).read_bytes()
-        if sources.sha(weights) != meta["weights"]:
+        if versions.sha(weights) != meta["weights"]:
             return None
         record = Record(name, key, True, meta["trained"], meta["seconds"], meta["history"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -11,7 +11,7 @@ import mujoco
 import numpy as np
 
 from ilbook.errors import UserError
-from ilbook.page import fingerprint, sources
+from ilbook.page import fingerprint, versions
 from ilbook.paths import write_file
 from ilbook.rollout.evaluate import Controller, Rollout, evaluate
 from ilbook.tasks.base import Task
@@ -20,16 +20,14 @@ LABELS = ("policy", "train_seed")  # not stored: who runs the batch names it, pe
 FOLLOWED = (type(None), bool, int, float, str, tuple, list, dict, np.ndarray)
 
 
-def entry(folder: Path, task_type: type[Task], controller: Controller, starts: list[int], rows: int) -> Path | None:
-    """The file of a batch; None where code was edited since it was loaded, because no key would be true then."""
+def entry(folder: Path, task_type: type[Task], controller: Controller, starts: list[int], rows: int) -> Path:
+    """The file of a batch."""
     controller.reset()  # what a batch before this one left in its queues is not part of the policy
-    parts = fingerprint.object_hashes(
+    found = fingerprint.of(
         {"task": task_type, "settings": _settings(task_type), "controller": controller, "evaluate": evaluate}
     )
-    if edited := sources.edited(part for part in parts if part.startswith("ilbook.")):
-        print(f"episodes are not kept: {edited[0]} was edited since this kernel started; restart the kernel")
-        return None
-    key = sources.digest([parts, starts, rows, mujoco.__version__])
+    parts = [found["notebook"], found["state"], versions.of(found["parts"])]
+    key = versions.digest([parts, starts, rows, mujoco.__version__])
     return Path(folder) / f"{task_type.name}-{key[:20]}.npz"
 
 
