@@ -39,41 +39,36 @@ class Claim:
     source: str = ""  # where the paper says so
 
     def __post_init__(self) -> None:
+        def refuse(wrong: bool, what: str) -> None:
+            if wrong:
+                raise UserError(f"claim {self.id}{what}")
+
         if not isinstance(self.id, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
             raise UserError(
                 f"claim id {self.id!r} is not a slug; use lower-case words joined by '-', as in 'chunk-beats-one-step'"
             )
         for name in ("sentence", "method", "policy", "metric", "source"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
-                raise UserError(f"claim {self.id}: {name} is {getattr(self, name)!r}; give it a text")
-        if self.metric == WALL_TIME:
-            raise UserError(
-                f"claim {self.id}: {WALL_TIME} differs from run to run; choose a metric that the seed fixes"
-            )
-        if self.direction not in DIRECTIONS:
-            raise UserError(f"claim {self.id}: {unknown('direction', self.direction, DIRECTIONS)}")
-        if self.baseline is not None and (not isinstance(self.baseline, str) or self.baseline in ("", self.policy)):
-            raise UserError(
-                f"claim {self.id}: baseline {self.baseline!r} must name another policy than {self.policy!r}, or be None"
-            )
-        if self.minimum is None:
-            raise UserError(
-                f"claim {self.id} has no minimum effect, so any difference would do; give the least that matters, "
-                "as in minimum=0.05"
-            )
-        if (
-            isinstance(self.minimum, bool)
-            or not isinstance(self.minimum, (int, float))
-            or not math.isfinite(self.minimum)
-        ):
-            raise UserError(
-                f"claim {self.id}: minimum {self.minimum!r} is not a finite number; give the least effect that matters"
-            )
-        if self.baseline is not None and self.minimum <= 0:
-            raise UserError(
-                f"claim {self.id}: minimum {self.minimum} against a baseline must be > 0; an effect of zero "
-                "is no improvement"
-            )
+            value = getattr(self, name)
+            refuse(not isinstance(value, str) or not value.strip(), f": {name} is {value!r}; give it a text")
+        alone, least = self.baseline is None, self.minimum
+        refuse(self.metric == WALL_TIME, f": {WALL_TIME} differs from run to run; choose a metric that the seed fixes")
+        refuse(self.direction not in DIRECTIONS, f": {unknown('direction', self.direction, DIRECTIONS)}")
+        refuse(
+            not alone and (not isinstance(self.baseline, str) or self.baseline in ("", self.policy)),
+            f": baseline {self.baseline!r} must name another policy than {self.policy!r}, or be None",
+        )
+        refuse(
+            least is None,
+            " has no minimum effect, so any difference would do; give the least that matters, as in minimum=0.05",
+        )
+        refuse(
+            isinstance(least, bool) or not isinstance(least, int | float) or not math.isfinite(least),
+            f": minimum {least!r} is not a finite number; give the least effect that matters",
+        )
+        refuse(
+            not alone and least <= 0,
+            f": minimum {least} against a baseline must be > 0; an effect of zero is no improvement",
+        )
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,6 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from ilbook.page import versions
 from ilbook.page.versions import digest, sha
 
-# Written by Python for every class; the code they are made from is described anyway.
-MADE_FOR_CLASSES = {
-    "__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__annotate_func__", "__firstlineno__",
-    "__static_attributes__", "__dataclass_fields__", "__dataclass_params__", "__abstractmethods__", "_abc_impl",
-}  # fmt: skip
 KEPT_TO_SAVE_TIME = (functools.cached_property, functools._lru_cache_wrapper)
 WRAPPERS = {  # what stands around functions, and where they are found in it
     MethodType: ("__self__", "__func__"),
@@ -45,15 +40,12 @@ def array_hash(array: object) -> str:
     """Hash of a numpy array or torch tensor: element type, shape and bytes."""
     import numpy as np
 
-    kind = str(array.dtype)
+    content = array
     if hasattr(array, "detach"):  # a tensor; as bytes, because numpy has no bfloat16
         import torch
 
-        tensor = array.detach().cpu().contiguous().reshape(-1)
-        content = tensor.view(torch.uint8).numpy() if tensor.numel() else np.empty(0)
-    else:
-        content = np.ascontiguousarray(array)
-    return sha(kind, repr(tuple(array.shape)), content.tobytes())
+        content = array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return sha(f"{array.dtype} {tuple(array.shape)}", np.ascontiguousarray(content).tobytes())
 
 
 class _Walk:
@@ -125,7 +117,8 @@ class _Walk:
         return self._entry(id(value), module, value.__qualname__, lambda: describe(value))
 
     def _class(self, value: type) -> object:
-        body = {name: item for name, item in vars(value).items() if name not in MADE_FOR_CLASSES}
+        code, made = (FunctionType, *WRAPPERS), ("__", "_abc")  # what is no code and has such a name, Python wrote
+        body = {name: item for name, item in vars(value).items() if isinstance(item, code) or not name.startswith(made)}
         return self.describe([value.__bases__, body])
 
     def _function(self, value: FunctionType) -> object:

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ilbook import used
 from ilbook.errors import UserError, unknown
 from ilbook.paths import root, write_file
 from ilbook.rollout.evaluate import EVALUATED, WALL_TIME
@@ -195,7 +196,7 @@ class Run:
         return {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             **self._key,
-            "parts": versions.ran(),
+            "parts": versions.known(used.parts()),
             "commit": versions.commit(),
             "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
             "python": platform.python_version(),

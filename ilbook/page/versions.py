@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 
 import ilbook
-from ilbook import used
 from ilbook.errors import UserError
 from ilbook.paths import root
 
@@ -125,16 +124,16 @@ def _normal(node: object) -> str:
 
 # -- the behaviour of parts -------------------------------------------------------------------------------------------
 def of(parts: Iterable[str]) -> dict[str, str]:
-    """The version of each part; modules whose lines the traces of others run have none. UserError without a trace."""
-    found = {part: _version(part) for part in sorted(set(parts) - covered().keys())}
+    """The version of each part, but for modules whose lines the traces of others run. UserError without a trace."""
+    found = known(parts)
     for part in (part for part, version in found.items() if version is None):
         raise UserError(_missing(part))
     return found
 
 
-def ran() -> dict[str, str | None]:
-    """The versions of all parts that this process used. A run is not lost for want of one: it counts as stale."""
-    return {part: _version(part) for part in used.parts() if part not in covered()}
+def known(parts: Iterable[str]) -> dict[str, str | None]:
+    """The same, with None for a part without a trace: a run is not lost for want of one, its result counts as stale."""
+    return {part: _version(part) for part in sorted(set(parts) - covered().keys())}
 
 
 def stale(result: dict, key: dict | None = None) -> str:
@@ -145,7 +144,7 @@ def stale(result: dict, key: dict | None = None) -> str:
     before = result.get("parts")
     if not isinstance(before, dict):
         return "it does not say which parts ran"
-    return difference(result, {**(key or {}), "parts": {part: _version(part) for part in before}})
+    return difference(result, {**(key or {}), "parts": known(before)})
 
 
 def difference(old: dict, now: dict) -> str:
@@ -153,7 +152,7 @@ def difference(old: dict, now: dict) -> str:
     words = ["the notebook changed"] if old.get("notebook") != now.get("notebook") else []
     before, after = old["parts"], now["parts"]
     settings = (old.get("parameters") or {}).items() ^ now.get("parameters", {}).items()
-    lost = {part for part in before if not before[part] or not after[part]}
+    lost = {part for part in before if not before[part] or not after.get(part)}
     for kind, names in (
         ("parameters changed", {name for name, _ in settings}),
         ("changed", {part for part in before.keys() - lost if before[part] != after[part]}),

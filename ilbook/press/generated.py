@@ -49,6 +49,9 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
 
 
+LEDGER_HEAD = "claim", "profile", "verdict", "effect (95 % interval)", "asked for", "could be seen", "sample", "commit"
+
+
 def ledger() -> str:
     """The page with every declared claim and its verdict, as Markdown."""
     rows = results.rows()
@@ -63,17 +66,16 @@ def ledger() -> str:
     for name in dict.fromkeys(row["notebook"] for row in rows):
         mine = [row for row in rows if row["notebook"] == name]
         lines += ["", f"## {_title(name)}", "", f"Declared and judged in {_page(name)}.", ""]
-        head = ("claim", "profile", "verdict", "effect (95 % interval)", "asked for", "could be seen", "sample", "commit")
-        lines += _table(head, [_line(row) for row in mine])
-        reasons = {f"- The {row['profile']} result is stale: {_plain(row['why'])}.": None for row in mine if row["stale"]}
-        lines += ["", *reasons] if reasons else []
+        lines += _table(LEDGER_HEAD, [_line(row) for row in mine])
+        stale = {row["profile"]: row["why"] for row in mine if row["stale"]}
+        lines += ["", *(f"- The {profile} result is stale: {_plain(why)}." for profile, why in stale.items())]
     return "\n".join([*lines, ""])
 
 
 def _line(row: dict) -> tuple[str, ...]:
     """A row of the ledger; behind the verdict stand what makes it old and how often other seeds gave the same."""
     verdict = badge(row["verdict"]) + (" {bdg-dark}`stale`" if row["stale"] else "")
-    verdict += f"<br>{row['replications']}" if row["replications"] else ""
+    verdict += f"; {row['replications']}" if row["replications"] else ""
     head = (_sentence(row), row["profile"], verdict)
     if row["effect"] is None:
         return *head, "–", f"{row['minimum']:g}", "–", "–", "–"

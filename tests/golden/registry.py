@@ -1,7 +1,7 @@
 """The recorded behaviour of every part of the package: how a trace is made, compared with the record, recorded anew.
 
-A trace is a function in tests/golden/traces/<room>.py, registered with `@trace("nets.mlp", tolerance=1e-4)`. It runs its
-part on something small and returns what came out: {name: number, text or array}. It is quick (a second, a training
+A trace is a function in tests/golden/traces/<room>.py, registered with `@trace("nets.mlp", tolerance=1e-6)`. It runs
+its part on something small and returns what came out: {name: number, text or array}. It is quick (a second, a training
 three), has no chance but from seeds, and runs nine tenths of its part's lines. A perturbed task is a part of its own,
 "tasks.pusht:lag". The version of a part is the hash of its recorded trace, and results name the versions of all parts
 that ran: so a trace should show all that a result could depend on, and nothing that it could not (no names, no times).
