@@ -13,7 +13,7 @@ class MLP(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, width: int = 256, depth: int = 3):
         super().__init__()
-        used.note_type(type(self))
+        used.note("nets.mlp")
         layers = []
         for size in [n_in] + [width] * (depth - 1):
             layers += [nn.Linear(size, width), nn.ReLU()]
