@@ -8,6 +8,7 @@ from ilbook.page import claims
 from ilbook.paths import root
 from ilbook.press import learnability, methods
 from ilbook.press import notebook as notebooks
+from ilbook.press.layout import interval
 
 BADGES = {  # word -> colour of its badge; failures are shown as loudly as successes
     "supported": "success",
@@ -31,18 +32,17 @@ def _plain(text: object) -> str:
     return re.sub(r"([\\`*_{}\[\]<>$|#])", r"\\\1", " ".join(str(text).split()))
 
 
+def _paths() -> dict[str, Path]:
+    return {path.stem: path for path in notebooks.paths(root())}
+
+
 def _page(notebook: str) -> str:
     """A link to the page of a notebook, by its id."""
     return f"{{doc}}`{_paths()[notebook].parent.name}/{notebook}`"
 
 
 def _title(notebook: str) -> str:
-    first = notebooks.read(_paths()[notebook]).cells[0]
-    return first.source.splitlines()[0].lstrip("# ").strip()
-
-
-def _paths() -> dict[str, Path]:
-    return {path.stem: path for path in notebooks.paths(root())}
+    return notebooks.read(_paths()[notebook]).cells[0].source.splitlines()[0].lstrip("# ").strip()
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
@@ -60,27 +60,19 @@ def ledger() -> str:
         stale = sum(row["stale"] for row in rows if row["profile"] == profile)
         words = ", ".join(f"{badge(verdict)} {counts[verdict]}" for verdict in claims.VERDICTS)
         lines.append(f"- Profile `{profile}`: {words}" + (f"; {{bdg-dark}}`stale` {stale}" if stale else ""))
+    head = ("claim", "profile", "verdict", "effect (95 % interval)", "asked for", "sample")
     for name in dict.fromkeys(row["notebook"] for row in rows):
-        mine = [row for row in rows if row["notebook"] == name]
         lines += ["", f"## {_title(name)}", "", f"Declared and judged in {_page(name)}.", ""]
-        lines += _table(
-            ("claim", "profile", "verdict", "effect (95 % interval)", "asked for", "sample"),
-            [_line(row) for row in mine],
-        )
+        lines += _table(head, [_line(row) for row in rows if row["notebook"] == name])
     return "\n".join([*lines, ""])
 
 
 def _line(row: dict) -> tuple[str, ...]:
+    sentence = f"{_plain(row['sentence'])} (`{row['id']}`)"
     verdict = badge(row["verdict"]) + (" {bdg-dark}`stale`" if row["stale"] else "")
-    if row["effect"] is None:
-        return _sentence(row), row["profile"], verdict, "–", f"{row['minimum']:g}", "–"
-    effect = f"{row['effect']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
     seeds = {0: "no training", 1: "1 seed"}.get(row["seeds"], f"{row['seeds']} seeds")
-    return _sentence(row), row["profile"], verdict, effect, f"{row['minimum']:g}", f"n = {row['n']}, {seeds}"
-
-
-def _sentence(row: dict) -> str:
-    return f"{_plain(row['sentence'])} (`{row['id']}`)"
+    sample = "–" if row["effect"] is None else f"n = {row['n']}, {seeds}"
+    return sentence, row["profile"], verdict, interval(row), f"{row['minimum']:g}", sample
 
 
 def method_map() -> str:
