@@ -81,7 +81,7 @@ def _parser() -> Parser:
     for added in (run, book):
         added.add_argument("--profile", default="lecture", help="smoke, lecture (default) or full")
         added.add_argument("--jobs", type=_whole, default=1, metavar="N", help="notebooks at a time; they share cores")
-        added.add_argument("--timeout", type=float, metavar="S", help="seconds a notebook may take (default: by profile)")
+        added.add_argument("--timeout", type=float, metavar="S", help="seconds for a notebook (default: by profile)")
         added.add_argument("--fresh", action="store_true", help="reuse neither executed notebooks nor trainings")
     hygiene = command("hygiene", _hygiene, "Check the rules for notebooks.")
     hygiene.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="notebook files (default: all)")

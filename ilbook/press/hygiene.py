@@ -36,7 +36,6 @@ RULES: dict[str, Callable[[Notebook], Iterator[rules_form.Finding]]] = {
     "names": rules_code.names,
     "imports": rules_code.imports,
     "claims": rules_code.claims,
-    "copy": rules_code.copies_of_policies,
     "teaching": rules_teaching.teaching,
     "leak": rules_teaching.leaks,
     "failure-first": rules_teaching.failure_first,
@@ -44,6 +43,7 @@ RULES: dict[str, Callable[[Notebook], Iterator[rules_form.Finding]]] = {
 RUFF_RULES = {"E501": "columns", "F401": "unused", "F403": "star", "PLR1722": "exit", "TID251": "outside"}
 RUFF_SETTINGS = Path(__file__).with_name("notebooks.toml")
 FIRST_IMPORT = "`ilbook` imported but unused"  # it stands first in the set-up cell for what it does to torch
+POLICIES = Path(__file__).parents[1] / "policies"
 SHARED_LINES = 5  # a shorter function may stand in two notebooks
 
 
@@ -70,7 +70,10 @@ def check(paths: list[Path]) -> list[Problem]:
     for book in books:
         for rule, function in RULES.items():
             found += [Problem(book.path.name, cell, rule, message) for cell, message in function(book)]
-    return [*found, *_ruff(paths), *_same_names(books), *_shared_code(books)]
+    for name, number in Counter(book.path.name for book in books).items():
+        if number > 1:
+            found.append(Problem(name, None, "name", f"{number} notebooks have this name; ids must be unique"))
+    return [*found, *_ruff(paths), *_copies(books)]
 
 
 def _ruff(paths: list[Path]) -> Iterator[Problem]:
@@ -87,22 +90,24 @@ def _ruff(paths: list[Path]) -> Iterator[Problem]:
             yield Problem(Path(one["filename"]).name, one["cell"], RUFF_RULES[one["code"]], message)
 
 
-def _same_names(books: list[Notebook]) -> Iterator[Problem]:
-    for name, number in Counter(book.id for book in books).items():
-        if number > 1:
-            yield Problem(f"{name}.ipynb", None, "name", f"{number} notebooks have this name; ids must be unique")
-
-
-def _shared_code(books: list[Notebook]) -> Iterator[Problem]:
-    """Code that two notebooks need belongs in the package; each notebook then shows its real source."""
+def _copies(books: list[Notebook]) -> Iterator[Problem]:
+    """Code that two notebooks need belongs in the package, and what is there is shown with viz.source, not copied."""
+    package: dict[str, str] = {}  # name of each function and class of ilbook/policies -> file
+    for path in POLICIES.glob("*.py"):
+        package |= {node.name: f"ilbook/policies/{path.name}" for node in _definitions(ast.parse(path.read_text()))}
     first: dict[str, str] = {}
     for book in books:
-        for cell, definition in rules_code.definitions(book):
-            other = first.setdefault(ast.dump(definition), book.path.name)
-            if other != book.path.name and ast.unparse(definition).count("\n") + 1 >= SHARED_LINES:
-                what = f"{definition.name} also stands in {other}"
-                message = f"{what}; move it into the package and show it with viz.source"
-                yield Problem(book.path.name, cell, "copy", message)
+        nodes = [(number, node) for number, cell in book.numbered("code") for node in _definitions(cell.tree)]
+        for number, node in nodes:
+            other = first.setdefault(ast.dump(node), book.path.name)
+            shared = other != book.path.name and ast.unparse(node).count("\n") + 1 >= SHARED_LINES
+            if shared or node.name in package:
+                message = f"{node.name} also stands in {package.get(node.name, other)}; keep it in the package alone"
+                yield Problem(book.path.name, number, "copy", f"{message} and show it with viz.source")
+
+
+def _definitions(tree: ast.Module) -> list[ast.FunctionDef | ast.ClassDef]:
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
 
 
 def strip(path: Path) -> bool:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -96,7 +97,7 @@ class Job:
         }
 
     def run(self) -> None:
-        """Execute, keep what is good, and say in `status` and `why` how it ended; whatever happens, nothing is raised."""
+        """Execute, keep what is good, and say in `status` and `why` how it ended; nothing is ever raised."""
         self.begun = time.monotonic()
         try:
             self.status, self.why = self._execute()
@@ -197,7 +198,11 @@ class Job:
 
     def watch(self) -> None:
         """Sample the memory of the kernel and everything it started; end the job when its time is up."""
-        self.peak = max(self.peak, sum(map(_memory, self._relatives())))
+        memory = 0
+        for process in self._relatives():
+            with suppress(psutil.Error):
+                memory += process.memory_info().rss
+        self.peak = max(self.peak, memory)
         if self.seconds > self.limit:
             self.timed_out = True
             self.stop()
@@ -205,24 +210,13 @@ class Job:
     def stop(self) -> None:
         """End the kernel and whatever it started."""
         self.stopped = True
-        for process in self._relatives() | self._family:
-            try:
+        for process in self._relatives():
+            with suppress(psutil.NoSuchProcess):
                 process.kill()  # psutil checks that the number still belongs to the same process
-            except psutil.NoSuchProcess:
-                continue
 
     def _relatives(self) -> set[psutil.Process]:
-        """The kernel and everything that it started, as far as they live; all that were ever seen are kept in mind."""
-        try:
-            found = {self.kernel, *self.kernel.children(recursive=True)} if self.kernel else set()
-        except psutil.NoSuchProcess:
-            found = set()
-        self._family = self._family | found  # a new set: two threads look at it
-        return found
-
-
-def _memory(process: psutil.Process) -> int:
-    try:
-        return process.memory_info().rss
-    except psutil.Error:
-        return 0
+        """The kernel and everything that it was ever seen to have started, even what has another parent by now."""
+        if self.kernel is not None:
+            with suppress(psutil.NoSuchProcess):
+                self._family = {*self._family, self.kernel, *self.kernel.children(recursive=True)}
+        return self._family

@@ -66,14 +66,11 @@ class Notebook:
         for number, cell in self.numbered("code"):
             yield from ((number, node) for node in ast.walk(cell.tree) if isinstance(node, kind))
 
-    def asked(self, name: str) -> dict[int, list[str]]:
-        """The calls of `check.<name>`: number of the cell -> their first arguments, "" where one is computed."""
-        found: dict[int, list[str]] = {}
-        for number, call in self.nodes(ast.Call):
-            if ast.unparse(call.func) == f"check.{name}":
-                first = call.args[0] if call.args else None
-                found.setdefault(number, []).append(str(first.value) if isinstance(first, ast.Constant) else "")
-        return found
+    def checks(self) -> list[tuple[int, str, str]]:
+        """The calls `check.what("about", ...)`: number of the cell, what, about ("" where that is not written out)."""
+        calls = [(number, call, ast.unparse(call.func).partition(".")) for number, call in self.nodes(ast.Call)]
+        firsts = [(number, what, [*call.args, None][0]) for number, call, (of, _, what) in calls if of == "check"]
+        return [(number, what, str(getattr(first, "value", ""))) for number, what, first in firsts]
 
 
 def read(path: Path) -> Notebook:

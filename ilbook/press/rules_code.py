@@ -4,8 +4,6 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 
 from ilbook.press.notebook import Notebook
 from ilbook.press.rules_form import Finding
@@ -16,15 +14,8 @@ ALWAYS_THERE = {
     "mediapy", "safetensors", "scipy",
 }  # fmt: skip
 ABSOLUTE = re.compile(r"(/[\w.-]+)+/?|~(/.*)?|[A-Za-z]:[\\/].*|\\\\.*")
+BANNED_NAMES = {"SystemExit": "a notebook ends with run.finish() only", "get_ipython": "a notebook needs no shell"}
 MAGIC = re.compile(r"^\s*([!%?].*|\S+\?)$", re.MULTILINE)
-
-
-def definitions(book: Notebook) -> Iterator[tuple[int, ast.FunctionDef | ast.ClassDef]]:
-    """Functions and classes that the notebook defines at the top of a cell."""
-    for number, cell in book.numbered("code"):
-        for node in cell.tree.body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                yield number, node
 
 
 def python(book: Notebook) -> Iterator[Finding]:
@@ -45,10 +36,9 @@ def profile_only_in_pick(book: Notebook) -> Iterator[Finding]:
         for node in ast.walk(cell.tree) if "parameters" not in cell.tags else ():
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Run.start"):
                 allowed.update(ast.walk(node))  # a call is met before its arguments
-            elif node not in allowed and isinstance(node, ast.Name | ast.Attribute):
-                if ast.unparse(node) in ("profile", "run.profile"):
-                    name = ast.unparse(node)
-                    yield number, f"`{name}` is used outside Run.start; use run.pick(smoke=, lecture=, full=)"
+            name = ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
+            if name in ("profile", "run.profile") and node not in allowed:
+                yield number, f"`{name}` is used outside Run.start; use run.pick(smoke=, lecture=, full=)"
 
 
 def places(book: Notebook) -> Iterator[Finding]:
@@ -65,10 +55,8 @@ def places(book: Notebook) -> Iterator[Finding]:
 def names(book: Notebook) -> Iterator[Finding]:
     """Neither the end of the kernel nor the shell by a name that is not imported: ruff knows only imported ones."""
     for number, node in book.nodes(ast.Name):
-        if node.id == "SystemExit":
-            yield number, "names SystemExit; a notebook ends with run.finish() only"
-        elif node.id == "get_ipython":
-            yield number, "calls get_ipython; a notebook needs no shell"
+        if node.id in BANNED_NAMES:
+            yield number, f"names {node.id}; {BANNED_NAMES[node.id]}"
 
 
 def imports(book: Notebook) -> Iterator[Finding]:
@@ -111,19 +99,3 @@ def _is_literal(node: ast.expr) -> bool:
     except ValueError:
         return False
     return True
-
-
-def copies_of_policies(book: Notebook) -> Iterator[Finding]:
-    """What stands in `ilbook/policies` is shown with viz.source, not copied."""
-    for number, node in definitions(book):
-        if node.name in _package_names():
-            yield number, f"{node.name} also stands in ilbook/policies; import it and show it with viz.source"
-
-
-@cache
-def _package_names() -> frozenset[str]:
-    folder = Path(__file__).parents[1] / "policies"
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in folder.glob("*.py")]
-    return frozenset(
-        node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)
-    )

@@ -17,20 +17,23 @@ BASELINE = re.compile(r"baseline|cloning|regression", re.IGNORECASE)
 
 
 def teaching(book: Notebook) -> Iterator[Finding]:
-    """Two guesses before results, three questions, an exercise with a check; each in a cell with the tag of its name."""
+    """Two guesses before results, three questions, an exercise with its check, each in a cell with its tag."""
+    calls = book.checks()
     for name, least in LEAST.items():
-        calls = book.asked(name)
-        count = sum(map(len, calls.values()))
+        count = sum(what == name for _, what, _ in calls)
         if count < least:
             yield None, f"has {count} check.{name}(...); a page has at least {least}"
         for number, cell in book.numbered("code"):
-            if (number in calls) != (name in cell.tags):
-                what = "calls check.{0} without" if number in calls else "has no check.{0}(...) in spite of"
-                yield number, f"{what.format(name)} the tag {name!r}; put both or neither"
+            inside = {what for of, what, _ in calls if of == number}
+            if name in inside and name not in cell.tags:
+                yield number, f"calls check.{name} without the tag {name!r}; add it"
+            if name in cell.tags and not inside:
+                yield number, f"has the tag {name!r} and calls nothing of check; remove it"
     results = [number for number, cell in book.numbered("code") if not cell.tagged(*NO_RESULT)][:-1]  # without finish
-    for number in book.asked("predict"):
-        if not results or number > results[-1]:
-            yield number, "asks for a guess when all results have been seen; ask before the cell that shows them"
+    for number, about in ((number, about) for number, what, about in calls if what == "predict"):
+        told = [of for of, what, other in calls if other == about and what not in LEAST]
+        if number > max(results, default=0) or min(told, default=number + 1) <= number:
+            yield number, f"asks for the guess {about!r} when the result has been seen; ask in a cell before it"
 
 
 def leaks(book: Notebook) -> Iterator[Finding]:

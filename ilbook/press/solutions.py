@@ -1,4 +1,4 @@
-"""The solutions of a page's exercises, in `solutions/<id>.py` beside its notebook, and wrong answers that checks refuse.
+"""Solutions of a page's exercises, in `solutions/<id>.py` beside its notebook, and wrong answers that checks refuse.
 
 A comment line `# exercise: 1` begins the solution of exercise "1", each line `# wrong: 1` a wrong answer to it; both
 replace the reader's part of the exercise cell. The site shows solutions folded; wrong answers are for tests alone.
@@ -43,5 +43,5 @@ def _sections(notebook: Path, wanted: str) -> dict[str, list[str]]:
             raise UserError(f"{file.name}: exercise {name!r} has {len(texts)} solutions; keep one")
     for name in found["wrong"]:
         if name not in found["exercise"]:
-            raise UserError(f"{file.name}: there are wrong answers to {name!r} and no solution; add '# exercise: {name}'")
+            raise UserError(f"{file.name}: wrong answers to {name!r} and no solution; add '# exercise: {name}'")
     return found[wanted]

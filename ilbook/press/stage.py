@@ -80,16 +80,12 @@ def with_solutions(executed: Path, path: Path) -> str:
     """An executed notebook as JSON, with the solution folded below each exercise for which there is one."""
     known = solutions.read(path)
     book = json.loads(executed.read_text(encoding="utf-8"))
-    asked = notebooks.read(executed).asked("exercise")
-    cells = []
-    for number, cell in enumerate(book["cells"], start=1):
-        cells.append(cell)
-        for name in asked.get(number, []):
-            if name in known:
-                source = f":::{{dropdown}} A solution\n````python\n{known[name]}````\n:::"
-                new = {"id": f"solution-{len(cells)}", "cell_type": "markdown", "metadata": {}, "source": source}
-                cells.append(new)
-    return json.dumps(book | {"cells": cells}, indent=1, ensure_ascii=False) + "\n"
+    for number, what, name in reversed(notebooks.read(executed).checks()):
+        if what == "exercise" and name in known:
+            source = f":::{{dropdown}} A solution\n````python\n{known[name]}````\n:::"
+            new = f"solution-{len(book['cells'])}"
+            book["cells"].insert(number, {"id": new, "cell_type": "markdown", "metadata": {}, "source": source})
+    return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
 
 
 def _write(path: Path, text: str) -> None:
