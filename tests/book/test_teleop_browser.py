@@ -15,7 +15,7 @@ from ilbook.data import files
 from ilbook.tasks import arm
 from ilbook.tasks.pickplace import PickPlace
 from ilbook.tasks.pusht import PushT
-from ilbook.teleop.pilots import Lens
+from ilbook.teleop.pilots import pilot_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -94,7 +94,7 @@ class Driver:
         kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
         content = {"cells": [cell | {"execution_count": None}], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
         (folder / f"{name}.ipynb").write_text(json.dumps(content))
-        self.task_type, self.lens = task_type, Lens(task_type)
+        self.task_type, self.lens = task_type, pilot_for(task_type).lens
         self.start = task_type(1).starts([seed])[0]
         self.open()
 
@@ -126,7 +126,7 @@ class Driver:
     def place(self, point) -> tuple[float, float]:
         """A point of the world, (2,) on the table or (3,), in pixels of the page."""
         box = self.page.locator(SCREEN).bounding_box()
-        x, y = self.lens.to_picture([*point, 0.0][:3])
+        x, y = self.lens.to_pixels([[*point, 0.0][:3]])[0]
         return box["x"] + x * box["width"], box["y"] + y * box["height"]
 
     def record(self) -> None:
