@@ -2,8 +2,6 @@
 
 import os
 
-from ilbook.tasks.registration import register_with_gymnasium
-
 __version__ = "0.1.0"
 
 # Threads of torch that have nothing to do go on spinning for milliseconds, on cores that the physics then lacks: a
@@ -11,5 +9,3 @@ __version__ = "0.1.0"
 # It has to stand before torch is imported, which the runner, whose notebooks inherit it, makes sure of.
 if "OMP_WAIT_POLICY" not in os.environ:  # whoever chose a policy meant it
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
-register_with_gymnasium()

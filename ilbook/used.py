@@ -3,6 +3,7 @@
 A part is a module, named without "ilbook."; a perturbed task announces "tasks.pusht:lag" as well, data "data:pusht".
 """
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,8 +16,9 @@ def note(*parts: str) -> None:
 
 
 def note_type(kind: type) -> None:
-    """An object of this type is in use: its module and those of its bases, as far as they belong to the package."""
-    note(*(one.__module__.removeprefix("ilbook.") for one in kind.__mro__ if one.__module__.startswith("ilbook.")))
+    """An object of this type is in use: a part for its class and each base of the package that is not abstract."""
+    ours = (one for one in kind.__mro__ if one.__module__.startswith("ilbook.") and not inspect.isabstract(one))
+    note(*(one.__module__.removeprefix("ilbook.") for one in ours))
 
 
 @contextmanager

@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
+from ilbook import used
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
 
 
+class Rows(NamedTuple):
+    """Rows of the flat arrays for every step: observations (T, n_obs), actions to come (T, horizon), actions before
+    (T, n_past), and which of either were really demonstrated.
+    """
+
+    obs: np.ndarray
+    action: np.ndarray
+    valid: np.ndarray
+    past: np.ndarray
+    past_valid: np.ndarray
+
+
 @dataclass(frozen=True)
 class Windows:
-    """What a policy sees and predicts at one step: the last `n_obs` observations, the next `horizon` actions.
+    """What a policy sees and predicts at one step: the last `n_obs` observations, the next `horizon` actions, and the
+    `n_past` actions before them (recurrent losses, contexts, Diffusion Policy's alignment).
 
-    At the edges of an episode the first observation and the last action are repeated (Chi et al. 2023); `valid` tells
-    the actions that were really demonstrated.
+    At the edges of an episode the first observation and the first or last action are repeated (Chi et al. 2023).
     """
 
     n_obs: int = 1
     horizon: int = 1
+    n_past: int = 0
 
     def __post_init__(self):
-        if self.n_obs < 1 or self.horizon < 1:
-            raise UserError(f"a window needs n_obs >= 1 and horizon >= 1, not {self.n_obs} and {self.horizon}")
+        if self.n_obs < 1 or self.horizon < 1 or self.n_past < 0:
+            raise UserError(
+                "a window needs n_obs >= 1, horizon >= 1 and n_past >= 0, "
+                f"not {self.n_obs}, {self.horizon} and {self.n_past}"
+            )
 
-    def indices(self, episodes: Episodes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For every step: rows of its observations (T, n_obs), of its actions (T, horizon), valid (T, horizon)."""
+    def indices(self, episodes: Episodes) -> Rows:
+        """The rows of the window around every step of the episodes."""
+        used.note("data.windows")
         now = np.arange(episodes.n_steps)[:, None]
         first = np.repeat(episodes.starts, episodes.lengths)[:, None]
         last = np.repeat(episodes.episode_ends - 1, episodes.lengths)[:, None]
-        past = np.maximum(now + np.arange(1 - self.n_obs, 1), first)
+        seen = now + np.arange(1 - self.n_obs, 1)
         future = now + np.arange(self.horizon)
-        return past, np.minimum(future, last), future <= last
+        past = now + np.arange(-self.n_past, 0)
+        return Rows(
+            np.maximum(seen, first), np.minimum(future, last), future <= last, np.maximum(past, first), past >= first
+        )

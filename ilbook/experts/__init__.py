@@ -6,7 +6,7 @@ import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ilbook import tasks
+from ilbook import tasks, used
 from ilbook.errors import unknown
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def get(name: str) -> type[Expert]:
     """The expert of a task; a UserError for a task that has none."""
     if name not in names():
         raise unknown("task with an expert", name, names())
+    used.note(f"experts.{name}")
     module = pkgutil.resolve_name(f"{__name__}.{name}")
     return next(value for value in vars(module).values() if isinstance(value, type) and _is_expert_of(value, name))
 

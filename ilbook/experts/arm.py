@@ -36,10 +36,8 @@ class ArmExpert(Expert):
     knock_size = 0.10  # rad
     slip_share = 0.35  # of what `Style.noise` says: the errors of the joints add up along the arm
 
-    def reset(self) -> None:
-        n = len(self.seeds)
+    def _allocate(self, n):
         self._phase, self._wait, self._side = np.full(n, -1), np.zeros(n, dtype=int), np.zeros(n)
-        super().reset()
 
     def _forget(self, copies: np.ndarray) -> None:
         self._phase[copies], self._wait[copies], self._side[copies] = -1, 0, 0.0
@@ -102,7 +100,7 @@ class ArmExpert(Expert):
         """Chance has its say where a copy enters a new phase."""
         if self.style.pause or self.style.detour:
             for i in np.flatnonzero(phase != self._phase):
-                rng = self._rngs[i]
+                rng = self._generators[i]
                 if self._phase[i] >= 0:
                     self._wait[i] = rng.poisson(self.style.pause / STEP)
                 self._side[i] = rng.choice([-1.0, 1.0]) * (rng.random() < self.style.detour)

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
-from ilbook.experts import base
-from ilbook.experts.base import STEADY, Expert, Style, check_number, joined
+from ilbook.experts.base import STEADY, Expert, Style
 from ilbook.tasks.avoid import CENTRES, GAPS, N_MODES, RADII, ROWS, START, Avoid, clearance
 
 STEP = 1.0 / Avoid.control_hz  # s
@@ -26,7 +24,6 @@ CORRECTION = 3.0  # 1/s, how quickly the hand comes back to its path
 MARGIN = 0.012  # m, free distance that a planned path keeps from every obstacle
 BULGE = 0.05  # m, standard deviation of a detour between two rows
 TRIES = 40  # plans of a take-over that are thrown away before another gap, and half the margin, are allowed
-SAME_MODE = 100  # attempts at one demonstration before the style is given up
 
 
 def _gap_points() -> tuple[np.ndarray, ...]:
@@ -91,47 +88,42 @@ def _bulges(knots: np.ndarray, style: Style, rng: np.random.Generator) -> np.nda
 class AvoidExpert(Expert):
     """Demonstrates Avoid, copy i by way `modes[i]`: that of the style, else one drawn from the seed of the copy."""
 
-    task = demo_task = Avoid
+    task = demo_task = Avoid()
     human = Style(noise=0.12)
     n_modes = N_MODES
+    takes_turns = True
 
-    def __init__(
-        self,
-        n_copies: int,
-        style: Style = STEADY,
-        seeds: Sequence[Sequence[int]] | None = None,
-        modes: Sequence[int] | None = None,
-    ):
-        if modes is not None and (len(modes) != n_copies or any(not 0 <= mode < N_MODES for mode in modes)):
-            raise UserError(f"an Avoid expert needs one mode from 0 to {N_MODES - 1} for each of its {n_copies} copies")
-        self._asked = modes
-        super().__init__(n_copies, style, seeds)
+    def __init__(self, style: Style = STEADY, modes: Sequence[int] | None = None):
+        if modes is not None and any(not 0 <= mode < N_MODES for mode in modes):
+            raise UserError(f"an Avoid expert takes modes from 0 to {N_MODES - 1}, not {list(modes)}")
+        super().__init__(style)
+        self._asked_modes = modes
 
-    def reset(self) -> None:
-        """Plan all paths anew: the same ones, because the seeds are the same."""
-        super().reset()
-        n = len(self.seeds)
-        if self._asked is not None:
-            self.modes = np.array(self._asked)
-        elif self.style.mode is not None:
-            self.modes = np.full(n, self.style.mode)
-        else:
-            self.modes = np.array([rng.integers(N_MODES) for rng in self._rngs])
-        self._wait, self._row = np.zeros(n, dtype=int), np.zeros(n, dtype=int)
-        pairs = zip(self.modes, self._rngs, strict=True)
-        self._paths = np.stack([_path(int(mode), self.style, rng) for mode, rng in pairs])
-        drawn = np.stack([rng.standard_normal(3) for rng in self._rngs])  # (N, 3)
-        self._speed = self.style.speed * (SPEED + SPEED_SPREAD * np.clip(drawn[:, 0], -2, 2))
-        self._waves = HURRY * drawn[:, 1:]  # a slow and a quicker wave of the speed along y
+    def _allocate(self, n):
+        if self._asked_modes is not None and len(self._asked_modes) != n:
+            raise UserError(f"an Avoid expert for {n} copies needs as many modes, not {len(self._asked_modes)}")
+        self.modes, self._wait, self._row = np.zeros((3, n), dtype=int)
+        self._paths = np.zeros((n, len(HEIGHTS)))
+        self._speed, self._waves = np.zeros(n), np.zeros((n, 2))
 
-    def take_over(self, state: np.ndarray, copies: np.ndarray) -> None:
-        super().take_over(state, copies)
+    def _forget(self, copies):
+        """Plan anew, from the usual start: the same seeds give the same paths."""
         for i in copies:
-            self._paths[i] = _path(int(self.modes[i]), self.style, self._rngs[i], state[i, 2:4], TRIES)
-            self._row[i] = np.searchsorted(ROWS, state[i, 3])
+            rng = self._generators[i]
+            if self._asked_modes is not None:
+                self.modes[i] = self._asked_modes[i]
+            else:
+                self.modes[i] = rng.integers(N_MODES) if self.style.mode is None else self.style.mode
+            self._paths[i] = _path(int(self.modes[i]), self.style, rng)
+            drawn = rng.standard_normal(3)
+            self._speed[i] = self.style.speed * (SPEED + SPEED_SPREAD * np.clip(drawn[0], -2, 2))
+            self._waves[i] = HURRY * drawn[1:]  # a slow and a quicker wave of the speed along y
+            self._wait[i] = self._row[i] = 0
 
-    def _forget(self, copies: np.ndarray) -> None:
-        """Plans are made at `reset` and `take_over`, which know where the copies are."""
+    def take_over(self, states, copies):
+        for i, state in zip(copies, states, strict=True):
+            self._paths[i] = _path(int(self.modes[i]), self.style, self._generators[i], state[2:4], TRIES)
+            self._row[i] = np.searchsorted(ROWS, state[3])
 
     def _x(self, y: np.ndarray) -> np.ndarray:
         """Planned x (N,) at heights y (N,)."""
@@ -160,33 +152,7 @@ class AvoidExpert(Expert):
         if self.style.pause:
             row = np.searchsorted(ROWS, y)
             for i in np.flatnonzero(row > self._row):
-                self._wait[i] = self._rngs[i].poisson(self.style.pause / STEP)
+                self._wait[i] = self._generators[i].poisson(self.style.pause / STEP)
             self._row = np.maximum(row, self._row)
         self._wait = np.maximum(self._wait - 1, 0)
         return self._wait > 0
-
-    @classmethod
-    def demonstrate(cls, n: int, seed: int, style: Style | None = None, patience: float = 1.0) -> Episodes:
-        """As the other experts do, but the demonstrations take the modes in turn, unless the style has one.
-
-        An attempt that does not succeed in its mode is thrown away and tried again with other chances, in the same
-        mode, so that the modes stay even.
-        """
-        task_type = cls.patient_task(patience)
-        style = cls.human if style is None else style
-        check_number(n)
-        modes = np.arange(n) % N_MODES if style.mode is None else np.full(n, style.mode)
-        kept: list[base.Attempt | None] = [None] * n
-        tried = 0
-        for tries in range(SAME_MODE):
-            missing = [i for i in range(n) if kept[i] is None]
-            if not missing:
-                return joined(kept, {"tried": tried})
-            tried += len(missing)
-            seeds = [(seed, i, tries) for i in missing]
-            task, episodes = base.attempt(task_type, cls(len(missing), style, seeds, modes[missing]))
-            for i, episode, mode in zip(missing, episodes, task.info()["mode"], strict=True):
-                kept[i] = episode if mode == modes[i] else None
-        raise UserError(
-            f"avoid: {len(missing)} demonstrations failed {SAME_MODE} times; choose a gentler style"
-        )

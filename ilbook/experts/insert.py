@@ -28,41 +28,34 @@ ARRIVED = 0.004  # m from such a place
 LEFT, RIGHT = 1, 2  # values of `Style.mode`; 0 is straight
 
 
-class _Deeper(Insert):
-    """Demonstrations go on a little past the depth that counts, so that a clone's small errors still succeed."""
-
-    full_depth = FULL + 0.0015
-
-
 class InsertExpert(Expert):
     """Demonstrates Insert: straight, or by way of the left or the right; a detour is another such place."""
 
-    task, demo_task = Insert, _Deeper
+    task = Insert()
+    demo_task = Insert(full_depth=FULL + 0.0015)  # past what counts, so that a clone's small errors still succeed
     human = Style(noise=0.10)
     n_modes = 3
     knock_size = 0.006
 
-    def reset(self) -> None:
-        n = len(self.seeds)
+    def _allocate(self, n):
         self._fresh = np.zeros(n, dtype=bool)  # has no plan yet
         self._via = np.zeros((n, 2))  # place to pass first, from the mouth; nan: none
         self._down = np.zeros(n, dtype=bool)  # whether it is going down
         self._began = np.zeros(n, dtype=bool)  # whether it ever did
         self._touching = np.zeros(n, dtype=bool)  # whether it slides over the board
         self._wait, self._stuck, self._lift = np.zeros((3, n), dtype=int)  # steps
-        super().reset()
 
     def _forget(self, copies: np.ndarray) -> None:
         self._fresh[copies], self._via[copies], self._down[copies] = True, np.nan, False
         self._began[copies] = self._touching[copies] = False
         self._wait[copies] = self._stuck[copies] = self._lift[copies] = 0
 
-    def _begin(self, copies: np.ndarray) -> None:
+    def _enter(self, copies: np.ndarray) -> None:
         """A new phase of these copies: rest a while, or go a way that nobody needs."""
         for i in copies if self.style.pause or self.style.detour else ():
-            self._wait[i] = self._rngs[i].poisson(self.style.pause / STEP)
-            if self._rngs[i].random() < self.style.detour:
-                self._via[i] = self._rngs[i].uniform([-0.03, 0.012], [0.03, 0.03])
+            self._wait[i] = self._generators[i].poisson(self.style.pause / STEP)
+            if self._generators[i].random() < self.style.detour:
+                self._via[i] = self._generators[i].uniform([-0.03, 0.012], [0.03, 0.03])
 
     def _act(self, state: np.ndarray) -> np.ndarray:
         hand, hole, command = state[:, :3], state[:, 3:6], state[:, 6:]
@@ -78,7 +71,7 @@ class InsertExpert(Expert):
         down = (inside | fits) & (self._lift == 0) & np.isnan(self._via[:, 0])
         first = np.flatnonzero(down & ~self._began)
         self._began[first] = True
-        self._begin(first)
+        self._enter(first)
         self._down = down
 
         goal = np.zeros_like(at)
@@ -108,7 +101,7 @@ class InsertExpert(Expert):
         if self.style.mode in (LEFT, RIGHT):
             far = copies[(np.abs(at[copies, 0]) > 0.005) & (at[copies, 1] > 0.005)]  # else it is there already
             self._via[far] = VIA * [-1 if self.style.mode == LEFT else 1, 1]
-        self._begin(copies)
+        self._enter(copies)
 
     def _follow_up(self, at: np.ndarray, held: np.ndarray, inside: np.ndarray) -> None:
         """Count the steps that pegs stick, lift those that stick too long, forget places that were passed."""

@@ -13,17 +13,11 @@ ON = 0.012  # m from the target's centre is near enough to let go
 AWAY = 0.09  # m, height of the hand in the end
 
 
-class _Precise(PickPlace):
-    """Demonstrations go on until the cube lies well inside the disc and the hand is wide open."""
-
-    success_radius = 0.02
-    opened = OPEN - 0.02
-
-
 class PickPlaceExpert(ArmExpert):
     """Demonstrates PickPlace."""
 
-    task, demo_task = PickPlace, _Precise
+    task = PickPlace()
+    demo_task = PickPlace(success_radius=0.02, opened=OPEN - 0.02)  # well inside the disc, the hand wide open
 
     def _decide(self, state: np.ndarray) -> np.ndarray:
         goal, roll, width, closes = self._approach()

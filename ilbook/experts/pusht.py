@@ -67,40 +67,36 @@ SPEED, PUSH_SPEED = 0.22, 0.13  # m/s, while walking; at most while pushing
 TURN_WEIGHTS = (1.3, 4.0, 0.4)  # by mode: the larger error, turns first, moves first
 
 
-class _Precise(PushT):
-    """Demonstrations go on a little past the 90 % that count, so that a clone's small errors still succeed."""
-
-    success_overlap = 0.93
-
-
 class PushTExpert(Expert):
     """Demonstrates PushT. Its modes differ in what is mended first; a detour is the long way round the block."""
 
-    task, demo_task = PushT, _Precise
+    task = PushT()
+    demo_task = PushT(success_overlap=0.93)  # a little past what counts, so that a clone's small errors still succeed
     human = Style(noise=0.25, knock=0.005, pause=0.5)  # the published human data rest 0.4 s at a time
     n_modes = len(TURN_WEIGHTS)
 
-    def reset(self) -> None:
-        n = len(self.seeds)
+    def _allocate(self, n):
         self._contact = np.full(n, -1)  # -1: to be chosen
         self._part = np.zeros(n, dtype=int)  # which entry of `missing` the present push mends
         self._wait = np.zeros(n, dtype=int)  # steps that the demonstrator still thinks
         self._detour = np.zeros(n, dtype=int)  # ASKED, or the way round (1, -1) once it is known; 0: none
-        super().reset()
 
     def _forget(self, copies: np.ndarray) -> None:
         self._contact[copies], self._wait[copies], self._detour[copies] = -1, 0, 0
 
     def _act(self, state: np.ndarray) -> np.ndarray:
-        return np.stack([self._act_one(i, s[:2], s[2:5], s[5:]) for i, s in enumerate(state)])
+        target = state[:, 5:].copy()
+        for i in np.flatnonzero(self._alive):
+            target[i] = self._act_one(i, state[i, :2], state[i, 2:5], state[i, 5:])
+        return target
 
     def _act_one(self, i: int, pusher: np.ndarray, pose: np.ndarray, command: np.ndarray) -> np.ndarray:
         if self._contact[i] < 0 or self._push_left(i, pose) < DONE:
             before = self._contact[i]
             self._contact[i], self._part[i] = self._choose(pose)
             if before not in (-1, self._contact[i]):
-                self._wait[i] = self._rngs[i].poisson(self.style.pause / STEP)
-            detour = self.style.detour > 0 and self._rngs[i].random() < self.style.detour
+                self._wait[i] = self._generators[i].poisson(self.style.pause / STEP)
+            detour = self.style.detour > 0 and self._generators[i].random() < self.style.detour
             self._detour[i] = ASKED if detour else 0
         if self._wait[i] > 0:
             self._wait[i] -= 1

@@ -1,16 +1,20 @@
-"""The one training loop: minibatches from memory, AdamW, warm-up and cosine decay, averaged weights."""
+"""The one training loop: batches in, snapshots out; AdamW, warm-up and cosine decay, averaged weights."""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
+from ilbook import used
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
-from ilbook.policies.base import Policy
+from ilbook.learning.batches import Batches, WindowBatches
+from ilbook.policies.base import Policy, device
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,23 @@ class Training:
     average: bool = True  # evaluate the exponential moving average of the weights (Chi et al. 2023)
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A training as it was after `step` steps: a copy, from which `fit` goes on bit for bit.
+
+    `weights` is the state dict to evaluate (averaged, if the settings say so); `history` is {step, loss} up to here.
+    """
+
+    step: int
+    weights: dict[str, torch.Tensor]
+    history: dict[str, list[float]]
+    raw: dict[str, torch.Tensor]  # the state dict that is trained
+    averaged: list[torch.Tensor]
+    optimiser: dict
+    generator: torch.Tensor
+    running: list[torch.Tensor]  # losses since the last entry of the history
+
+
 def rate(step: int, settings: Training) -> float:
     """Learning rate at a step: linear warm-up, then half a cosine down to zero."""
     if step < settings.warm_up:
@@ -35,53 +56,108 @@ def rate(step: int, settings: Training) -> float:
 
 def fit(
     policy: Policy,
-    episodes: Episodes,
+    batches: Batches | Episodes,
     settings: Training,
     seed: int = 0,
+    keep: int = 1,
+    resume: Snapshot | None = None,
     progress: Callable[[int, float], None] | None = None,
-) -> dict[str, list[float]]:
-    """Train `policy` in place on `episodes` (arrays obs and action); returns the history {step, loss}.
+) -> Iterator[Snapshot]:
+    """Train `policy` in place; yields `keep` snapshots at equal distances, the last one at the end.
 
-    The normalisers are fitted first. `progress(step, loss)` is called about a hundred times.
+    Episodes are taken as windows around their steps. Normalisers are fitted first, unless they are. `resume` goes on
+    from a snapshot of a training with the same settings and data. `progress(step, loss)` is called about a hundred
+    times. Afterwards the policy holds the weights to evaluate, in evaluation mode.
     """
-    if settings.steps < 1 or settings.batch < 1:
-        given = f"{settings.steps} and {settings.batch}"
-        raise UserError(f"training needs at least one step and one window a batch, not {given}")
-    for name, size in (("obs", policy.obs_size), ("action", policy.action_size)):
-        if episodes[name].shape[1:] != (size,):
-            raise UserError(f"the policy takes {name} of size {size}; the episodes have {episodes[name].shape[1:]}")
-    generator = torch.Generator().manual_seed(seed)
-    policy.fit_normalisers(episodes)
-    past, future, valid = (torch.as_tensor(index) for index in policy.windows.indices(episodes))
-    obs = torch.as_tensor(episodes["obs"], dtype=torch.float32)
-    action = torch.as_tensor(episodes["action"], dtype=torch.float32)
-    optimiser = torch.optim.AdamW(
-        policy.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.95, 0.999)
-    )
-    averaged = [p.detach().clone() for p in policy.parameters()]
-    history: dict[str, list[float]] = {"step": [], "loss": []}
-    every, running = max(1, settings.steps // 100), []
+    if settings.steps < 1 or settings.batch < 1 or keep < 1:
+        given = f"{settings.steps}, {settings.batch} and {keep}"
+        raise UserError(f"training needs at least one step, one example a batch and one snapshot, not {given}")
+    used.note("learning.fit")
+    batches = WindowBatches(batches) if isinstance(batches, Episodes) else batches
+    batches.prepare(policy)
+    policy.to(device())
+    run = _Run(policy, settings, seed)
+    if resume is not None:
+        run.go_back(resume)
+    every = max(1, settings.steps // 100)
+    ends = {round(settings.steps * (k + 1) / keep) for k in range(keep)}
     policy.train()
-    for step in range(settings.steps):
-        rows = torch.randint(len(past), (settings.batch,), generator=generator)
-        loss = policy.loss(obs[past[rows]], action[future[rows]], valid[rows], generator)
-        for group in optimiser.param_groups:
-            group["lr"] = rate(step, settings)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        # Early weights are worth little: the average starts short and grows (the formula of Chi et al. 2023).
-        torch._foreach_lerp_(averaged, list(policy.parameters()), (1 + step) ** -0.75)
-        running.append(loss.detach())
+    for step in range(run.step, settings.steps):
+        run.advance(batches)
         if (step + 1) % every == 0 or step + 1 == settings.steps:
-            history["step"].append(step + 1)
-            history["loss"].append(float(torch.stack(running).mean()))
-            running = []
+            loss = run.note()
             if progress:
-                progress(step + 1, history["loss"][-1])
+                progress(step + 1, loss)
+        if step + 1 in ends:
+            yield run.snapshot()
     if settings.average:
         with torch.no_grad():
-            for parameter, average in zip(policy.parameters(), averaged, strict=True):
+            for parameter, average in zip(policy.parameters(), run.averaged, strict=True):
                 parameter.copy_(average)
     policy.eval()
-    return history
+
+
+class _Run:
+    """A training between two steps."""
+
+    def __init__(self, policy: nn.Module, settings: Training, seed: int):
+        self.policy, self.settings, self.step = policy, settings, 0
+        self.parameters = list(policy.parameters())
+        self.averaged = [p.detach().clone() for p in self.parameters]
+        self.generator = torch.Generator().manual_seed(seed)
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.95, 0.999)
+        )
+        self.history: dict[str, list[float]] = {"step": [], "loss": []}
+        self.running: list[torch.Tensor] = []
+
+    def advance(self, batches: Batches) -> None:
+        """One step."""
+        batch = batches.draw(self.settings.batch, self.generator)
+        if getattr(batch, "action", None) is None:
+            raise UserError(f"{type(batches).__name__} draws batches without actions; give them action (B, H, A)")
+        loss = self.policy.loss(batch, self.generator)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate(self.step, self.settings)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        # Early weights are worth little: the average starts short and grows (the formula of Chi et al. 2023).
+        torch._foreach_lerp_(self.averaged, self.parameters, (1 + self.step) ** -0.75)
+        self.running.append(loss.detach())
+        self.step += 1
+
+    def note(self) -> float:
+        """Put the mean loss since the last time into the history."""
+        loss = float(torch.stack(self.running).mean())
+        self.history["step"].append(self.step)
+        self.history["loss"].append(loss)
+        self.running = []
+        return loss
+
+    def snapshot(self) -> Snapshot:
+        raw = {name: value.detach().clone() for name, value in self.policy.state_dict().items()}
+        weights = dict(raw)
+        if self.settings.average:
+            names = [name for name, _ in self.policy.named_parameters()]
+            weights |= {name: value.clone() for name, value in zip(names, self.averaged, strict=True)}
+        return Snapshot(
+            self.step,
+            weights,
+            copy.deepcopy(self.history),
+            raw,
+            [value.clone() for value in self.averaged],
+            copy.deepcopy(self.optimiser.state_dict()),
+            self.generator.get_state(),
+            list(self.running),
+        )
+
+    def go_back(self, old: Snapshot) -> None:
+        """Be as the snapshot was."""
+        if old.step > self.settings.steps:
+            raise UserError(f"the snapshot has {old.step} steps, the training only {self.settings.steps}; raise steps")
+        self.policy.load_state_dict(old.raw)
+        self.step, self.history, self.running = old.step, copy.deepcopy(old.history), list(old.running)
+        self.averaged = [value.clone() for value in old.averaged]
+        self.optimiser.load_state_dict(copy.deepcopy(old.optimiser))
+        self.generator.set_state(old.generator)

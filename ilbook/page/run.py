@@ -8,7 +8,7 @@ import platform
 import random
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -24,14 +24,23 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from ilbook.control.base import Controller
+    from ilbook.data.episodes import Episodes
+    from ilbook.learning.batches import Batches
+    from ilbook.learning.fit import Training
     from ilbook.page.claims import Claim, Verdict
+    from ilbook.page.store import Trained
+    from ilbook.policies.base import Policy
+    from ilbook.rollout.compare import Comparison
     from ilbook.stats import Estimate
+    from ilbook.tasks.base import Task
 
 T = TypeVar("T")
 
 PROFILES = ("smoke", "lecture", "full")
 MOST_ROWS = 1000  # result tables are committed: a summary belongs there, not every step of every episode
-SEEDS_APART = 1000  # run seed 3 trains with 3000, 3001, ...: no two run seeds share a training seed
+SEEDS_APART = 1000  # run seed 3 trains with 3000, 3001, ...: no two run seeds share a training seed, nor a start
+STARTS = {"test": 100_000, "validation": 200_000}  # what is chosen on one list is judged on the other
 SMOKE_BANNER = (
     "> **Smoke profile.** This run only shows that every cell works: trainings are cut to a few steps, "
     "so no claim is evaluated and no number below means anything."
@@ -109,11 +118,64 @@ class Run:
             words.append(part if isinstance(part, int) else int.from_bytes(hashlib.sha256(part.encode()).digest()[:8]))
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=words))
 
+    @property
+    def trainings(self) -> int:
+        """How many times an arm of a claim is trained: 3 in the full profile, else 1."""
+        return self.pick(smoke=1, lecture=1, full=3)
+
     def seeds(self, n: int) -> list[int]:
         """`n` training seeds; asking for more keeps the first ones, and no other run seed shares any."""
         if not 1 <= n <= SEEDS_APART:
             raise UserError(f"{n} training seeds asked for; ask for 1 to {SEEDS_APART}")
         return [self.seed * SEEDS_APART + index for index in range(n)]
+
+    def starts(self, n: int, use: str = "test") -> list[int]:
+        """`n` start seeds for one use, "test" or "validation"; asking for more keeps the first ones."""
+        if use not in STARTS:
+            raise unknown("use of starts", use, STARTS)
+        if not 1 <= n <= SEEDS_APART:
+            raise UserError(f"{n} starts asked for; ask for 1 to {SEEDS_APART}")
+        return [STARTS[use] + self.seed * SEEDS_APART + index for index in range(n)]
+
+    def train(
+        self,
+        name: str,
+        policy: "Policy | Callable[[], Policy]",
+        data: "Episodes | Batches",
+        settings: "Training",
+        keep: int = 0,
+        trainings: int | None = None,
+    ) -> "Trained":
+        """The policy trained on the data, from the store where exactly this was trained before.
+
+        A function that makes the policy is trained `trainings` times (default: `run.trainings`), each with a seed and
+        initial weights of its own; a policy is trained once, from the weights it has. `keep` checkpoints are kept, at
+        equal distances.
+        """
+        from ilbook.page import store
+
+        n = (1 if hasattr(policy, "state_dict") else self.trainings) if trainings is None else trainings
+        return store.train(self.notebook, name, policy, data, settings, self.seeds(n), keep)
+
+    def compare(
+        self,
+        task: "Task",
+        arms: "Mapping[str, Trained | Controller | Mapping[int, Controller] | Sequence]",
+        starts: Sequence[int],
+        batch: int | None = None,
+    ) -> "Comparison":
+        """All arms from the same starts; what was trained executes whole chunks, unless `executing` says otherwise.
+
+        An arm is what `run.train` gave, its `executing(n_exec)`, one controller, or a list of these.
+        """
+        from ilbook.page.live import bar
+        from ilbook.rollout.compare import Blind, compare
+
+        if not isinstance(arms, Blind):
+            arms = {name: _executing(arm) for name, arm in arms.items()}
+        total = len(starts) * sum(map(_size, arms.values()))
+        with bar(total, "episodes") as shown:
+            return compare(task, arms, starts, batch, shown.update)
 
     def declare(self, claim: "Claim") -> None:
         """Promise to judge `claim` before the run ends; refused once its policy has been evaluated in this run.
@@ -199,6 +261,20 @@ class Run:
             "threads": self.threads,
             "gl": os.environ.get("MUJOCO_GL"),
         }
+
+
+def _executing(arm: object) -> object:
+    """What `rollout.compare` takes for an arm of `run.compare`."""
+    if isinstance(arm, list | tuple):
+        return [_executing(one) for one in arm]
+    return arm.executing() if hasattr(arm, "executing") else arm
+
+
+def _size(arm: object) -> int:
+    """How many rollouts an arm needs."""
+    if isinstance(arm, list | tuple):
+        return sum(map(_size, arm))
+    return len(arm) if isinstance(arm, Mapping) else 1
 
 
 def _threads() -> int:

@@ -1,5 +1,8 @@
 """A store of trainings, keyed by content: train once, reuse visibly, and say why a key changed."""
 
+from __future__ import annotations
+
+import copy
 import hashlib
 import json
 import os
@@ -10,131 +13,126 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ilbook import used
 from ilbook.errors import UserError
-from ilbook.page import fingerprint, sources
-from ilbook.page.run import Run
+from ilbook.page import fingerprint, versions
 from ilbook.paths import root
 
 if TYPE_CHECKING:
     import torch
 
-    from ilbook.data import Episodes
+    from ilbook.control.receding import RecedingHorizon
+    from ilbook.data.episodes import Episodes
+    from ilbook.learning.batches import Batches
+    from ilbook.learning.fit import Training
+    from ilbook.policies.base import Policy
 
 WEIGHTS = "model.safetensors"
-META = "meta.json"  # the record, the key part by part, and the hash of the weights
+META = "meta.json"  # the record, the key part by part, the parts that were used, and the hash of the weights
+LEARNING = ("data.normalise", "data.windows", "learning.batches", "learning.fit")
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a training: the key it is stored under, when and how long it trained, and its history."""
+    """One training: its seed and key, the policy in evaluation mode, the history {step, loss}, and the policies at
+    the checkpoints that were kept, by step.
+    """
 
-    name: str
+    seed: int
     key: str  # hexadecimal; the first digits are shown
     reused: bool
     trained: float  # when it ended, in seconds since 1970
     seconds: float  # of training
     history: dict[str, list[float]]
+    policy: Policy
+    snapshots: dict[int, Policy]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `run.train` gives: one record for each training; policy, history and snapshots are the first one's."""
+
+    name: str
+    records: tuple[Record, ...]
+
+    @property
+    def policy(self) -> Policy:
+        return self.records[0].policy
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        return self.records[0].history
+
+    @property
+    def snapshots(self) -> dict[int, Policy]:
+        return self.records[0].snapshots
+
+    @property
+    def policies(self) -> dict[int, Policy]:
+        """The policy of each training seed."""
+        return {record.seed: record.policy for record in self.records}
+
+    def executing(self, n_exec: int | None = None, **how) -> dict[int, RecedingHorizon]:
+        """A controller for each training that executes `n_exec` actions of a chunk; see `RecedingHorizon`."""
+        from ilbook.control.receding import RecedingHorizon
+
+        return {record.seed: RecedingHorizon(record.policy, n_exec, record.seed, **how) for record in self.records}
 
 
 def train(
-    run: Run,
+    notebook: str,
     name: str,
-    make: "Callable[[], torch.nn.Module]",
-    fit: "Callable[[torch.nn.Module], Mapping[str, list[float]]]",
-    *,
-    data: "Episodes | Mapping[str, object] | None",
-    settings: object,
-    seed: int,
-) -> "tuple[torch.nn.Module, Record]":
-    """The module that `fit` trains from `make()`, in evaluation mode: from the store if nothing it depends on changed.
+    policy: Policy | Callable[[], Policy],
+    data: Episodes | Batches,
+    settings: Training,
+    seeds: list[int],
+    keep: int = 0,
+) -> Trained:
+    """Train a policy once for each seed, from the store where nothing it depends on changed; see `Run.train`."""
+    if not re.fullmatch(r"[A-Za-z0-9]\w*([ ,.-]+\w+)*", name):
+        raise UserError(f"training name {name!r} cannot name a folder; use letters, digits, '_', '-' and blanks")
+    if hasattr(policy, "state_dict") and len(seeds) > 1:
+        raise UserError(f"{name}: one policy cannot be trained {len(seeds)} times; give a function that makes it")
+    return Trained(name, tuple(_train(notebook, name, policy, data, settings, seed, keep) for seed in seeds))
 
-    `data` is Episodes or a dict of arrays, `settings` a dataclass or dict; with the seed, the profile and the sources
-    of `make` and `fit` (and all they use) they are the key. Torch, numpy and random are seeded from seed and name, and
-    left as they were. All that `fit` leaves must be in the state dict: the module returned was always loaded from it.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9]\w*([.-]\w+)*", name):
-        raise UserError(f"training name {name!r} cannot name a folder; use letters, digits, '_' and '-'")
-    parts = _key_parts(run, make, fit, data, settings, seed)
-    key = sources.digest(parts)
-    entry = root() / "build" / "trained" / f"{name}-{key[:12]}"
-    edited = sources.edited(part for part in parts["sources"] if part.startswith("ilbook."))
+
+def _train(notebook, name, policy, data, settings, seed, keep) -> Record:
     with _seeded(seed, name):
-        module = make()
-        if edited:
-            # What is loaded here may not be what lies on disk, so no key would be true.
-            print(f"{name}: training, not stored: {edited[0]} was edited since this kernel started; restart the kernel")
-        elif os.environ.get("ILBOOK_FRESH") == "1":
-            print(f"{name}: training again: asked for by ILBOOK_FRESH")
-        elif (record := _load(entry, name, key, module)) is not None:
-            ago = _words(time.time() - record.trained)
-            print(f"{name}: reused {key[:4]}, trained {ago} ago in {_words(record.seconds)}")
-            return module.eval(), record
-        else:
-            print(f"{name}: {_why(entry, parts, run.notebook)}")
-        record = _fit(name, key, module, fit)
-        weights = _serialised(module)
-        changed = _differing(parts["sources"], _sources(make, fit, data, settings))
-        if changed:
-            # A reused training could not repeat that, and the rest of the page would see other values.
-            print(
-                f"{name}: trained, but not stored: fit changed {changed[0]}, which lives outside it; make it inside fit"
-            )
-        elif not edited:
-            _store(entry, weights, record, parts, run.notebook)
-        restored = make()
-        _restore(restored, weights)
-    return restored.eval(), record
+        # A copy of what was given; of what a function makes, a fresh one, because it may keep what it made.
+        policy = copy.deepcopy(policy) if hasattr(policy, "state_dict") else policy()
+    parts = _key_parts(policy, data, settings, seed, keep)
+    key = fingerprint.digest(parts)
+    entry = root() / "build" / "trained" / f"{re.sub('[ ,]+', '-', name)}-{key[:12]}"
+    if os.environ.get("ILBOOK_FRESH") == "1":
+        print(f"{name}: training again: asked for by ILBOOK_FRESH")
+    elif (found := _load(entry, policy, seed, key)) is not None:
+        print(f"{name}: reused {key[:4]}, trained {_words(time.time() - found.trained)} ago in {_words(found.seconds)}")
+        return found
+    else:
+        print(f"{name}: {_why(entry, parts, notebook)}")
+    with used.collected() as in_use, _seeded(seed, name):
+        meta, weights = _fit(name, policy, data, settings, seed, keep)
+    meta |= {"notebook": notebook, "parts": parts, "used": versions.of(in_use)}
+    meta["weights"] = {file: hashlib.sha256(content).hexdigest() for file, content in weights.items()}
+    _store(entry, name, meta, weights)
+    return _record(policy, seed, key, meta, weights, reused=False)
 
 
-def _key_parts(run: Run, make: Callable, fit: Callable, data: object, settings: object, seed: int) -> dict:
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise UserError(f"training seed {seed!r} is not a whole number >= 0; take one of run.seeds(n)")
+def _key_parts(policy, data, settings, seed, keep) -> dict:
+    mine = fingerprint.of(policy)
+    source = fingerprint.of_data(data, (*policy.inputs, "action"))
+    reached = {*LEARNING, *mine["parts"], *source.pop("parts")}
     return {
-        "settings": _flat("", settings),
+        "settings": {**asdict(settings), "keep": keep},
         "seed": seed,
-        "profile": run.profile,
-        "data": _data_hashes(data),
-        "sources": _sources(make, fit, data, settings),
+        "data": source,
+        "policy": mine["notebook"] | {"weights": mine["state"]},
+        "versions": versions.of(reached),
     }
-
-
-def _sources(make: Callable, fit: Callable, data: object, settings: object) -> dict[str, str]:
-    return fingerprint.object_hashes({"make": make, "fit": fit}, elsewhere=(data, settings))
-
-
-def _data_hashes(data: object) -> dict[str, str]:
-    if data is None:  # a learner that makes its own data
-        return {}
-    if hasattr(data, "arrays") and hasattr(data, "episode_ends"):
-        data = {**data.arrays, "episode_ends": data.episode_ends}
-    if not isinstance(data, Mapping) or not all(hasattr(array, "dtype") for array in data.values()):
-        raise UserError(f"training data is a {type(data).__name__}; give Episodes, a dict of arrays, or None")
-    return {str(name): fingerprint.array_hash(array) for name, array in data.items()}
-
-
-def _flat(name: str, value: object) -> dict[str, object]:
-    """Settings as one level of names, such as optimiser.lr, so that a change can be named."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {
-            key: leaf for inner in value for key, leaf in _flat(f"{name}.{inner}".lstrip("."), value[inner]).items()
-        }
-    if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a numpy or torch scalar
-        value = value.item()
-    if not name:
-        raise UserError(f"training settings are a {type(value).__name__}; give a dataclass or a dict")
-    if isinstance(value, list | tuple):
-        return {name: [leaf for inner in value for leaf in _flat(name, inner).values()]}
-    if value is not None and not isinstance(value, bool | int | float | str):
-        raise UserError(
-            f"setting {name} is a {type(value).__name__}; settings hold numbers, truth values, text and lists"
-        )
-    return {name: value}
 
 
 @contextmanager
@@ -156,80 +154,90 @@ def _seeded(seed: int, name: str) -> Iterator[None]:
             np.random.set_state(before[1])
 
 
-def _fit(name: str, key: str, module: "torch.nn.Module", fit: Callable) -> Record:
-    began = time.time()
+def _fit(name: str, policy, data, settings, seed: int, keep: int) -> tuple[dict, dict[str, bytes]]:
+    """Train; what is to be remembered, and the files with weights."""
+    from ilbook.learning.fit import fit
+    from ilbook.page.live import bar
+
+    began, weights = time.time(), {}
     try:
-        history = fit(module)
+        with bar(settings.steps, name) as shown:
+            tell = lambda step, loss: shown.update(step - shown.n)  # noqa: E731
+            for snapshot in fit(policy, data, settings, seed, max(keep, 1), progress=tell):
+                if keep:
+                    weights[f"{snapshot.step}.safetensors"] = _serialised(snapshot.weights)
+        history = snapshot.history
     except BaseException as error:  # a reader's interrupt too: nothing half trained may look trained
         word = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         print(f"{name}: {word} after {_words(time.time() - began)}; nothing was stored")
         raise
-    ended = time.time()
-    try:
-        history = {str(column): [float(value) for value in values] for column, values in history.items()}
-    except (AttributeError, TypeError, ValueError):
-        raise UserError(f"{name}: fit returned a {type(history).__name__}; return a dict of lists of numbers") from None
-    return Record(name, key, False, ended, ended - began, history)
+    weights[WEIGHTS] = _serialised(policy.state_dict())
+    return {"trained": time.time(), "seconds": time.time() - began, "history": history}, weights
 
 
-def _serialised(module: "torch.nn.Module") -> bytes:
+def _serialised(state: Mapping[str, torch.Tensor]) -> bytes:
     import safetensors.torch
 
     # Parts that share memory (tied weights) are copied: the module made to load them ties them again.
-    return safetensors.torch.save({name: tensor.contiguous().clone() for name, tensor in module.state_dict().items()})
+    return safetensors.torch.save({name: tensor.cpu().contiguous().clone() for name, tensor in state.items()})
 
 
-def _restore(module: "torch.nn.Module", weights: bytes) -> None:
+def _record(policy, seed: int, key: str, meta: dict, weights: dict[str, bytes], reused: bool) -> Record:
+    """A training from its files: what a page gets was always loaded, whether it was just trained or not."""
     import safetensors.torch
 
-    module.load_state_dict(safetensors.torch.load(weights))
+    from ilbook.policies.base import device
+
+    policies = {}
+    for file, content in weights.items():
+        policies[file] = copy.deepcopy(policy)
+        policies[file].load_state_dict(safetensors.torch.load(content))
+        policies[file].to(device()).eval()
+    last = policies.pop(WEIGHTS)
+    kept = {int(file.partition(".")[0]): one for file, one in policies.items()}
+    used.note(*meta["used"])
+    return Record(
+        seed, key, reused, meta["trained"], meta["seconds"], meta["history"], last, dict(sorted(kept.items()))
+    )
 
 
-def _store(entry: Path, weights: bytes, record: Record, parts: dict, notebook: str) -> None:
+def _store(entry: Path, name: str, meta: dict, weights: dict[str, bytes]) -> None:
     """Write the entry beside its place, then rename it; a full disk costs the reuse, not the training."""
-    meta = {
-        "notebook": notebook,
-        "trained": record.trained,
-        "seconds": record.seconds,
-        "weights": sources.sha(weights),
-        "parts": parts,
-        "history": record.history,
-    }
     temporary = None
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=entry.parent))
-        (temporary / WEIGHTS).write_bytes(weights)
+        for file, content in weights.items():
+            (temporary / file).write_bytes(content)
         (temporary / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
         shutil.rmtree(entry, ignore_errors=True)  # damaged, or to be trained afresh
         temporary.rename(entry)
     except OSError as error:
         # Another process that stored the same key a moment earlier also ends here, harmlessly.
         if not entry.is_dir():
-            print(f"{record.name}: trained, but not stored for reuse in {entry.parent}: {error.strerror or error}")
+            print(f"{name}: trained, but not stored for reuse in {entry.parent}: {error.strerror or error}")
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _load(entry: Path, name: str, key: str, module: "torch.nn.Module") -> Record | None:
-    """Fill `module` from a stored entry; None if there is none, or it is damaged."""
+def _load(entry: Path, policy, seed: int, key: str) -> Record | None:
+    """A stored training; None if there is none, it is damaged, or a part that it used behaves differently now."""
     try:
         meta = json.loads((entry / META).read_text(encoding="utf-8"))
-        weights = (entry / WEIGHTS).read_bytes()
-        if sources.sha(weights) != meta["weights"]:
+        weights = {file: (entry / file).read_bytes() for file in meta["weights"]}
+        whole = all(hashlib.sha256(weights[file]).hexdigest() == digest for file, digest in meta["weights"].items())
+        if not whole or versions.of(meta["used"]) != meta["used"]:
             return None
-        record = Record(name, key, True, meta["trained"], meta["seconds"], meta["history"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return _record(policy, seed, key, meta, weights, reused=True)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
         return None
-    _restore(module, weights)
-    return record
 
 
 def _why(entry: Path, parts: dict, notebook: str) -> str:
     """Why there is a training to do: the first of its name, a damaged entry, or what changed since the nearest one."""
     if entry.exists():
-        return f"training again: the stored {entry.name} is damaged"
+        return f"training again: the stored {entry.name} is damaged, or a part that it used has changed"
     name = entry.name[:-13]
     changes = [
         _changes(meta["parts"], parts)
@@ -243,7 +251,7 @@ def _why(entry: Path, parts: dict, notebook: str) -> str:
 def _meta(entry: Path) -> dict | None:
     try:
         meta = json.loads((entry / META).read_text(encoding="utf-8"))
-        return meta if {"sources", "data", "settings", "seed", "profile"} <= meta["parts"].keys() else None
+        return meta if {"settings", "seed", "data", "policy", "versions"} <= meta["parts"].keys() else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -251,21 +259,17 @@ def _meta(entry: Path) -> dict | None:
 def _changes(old: dict, new: dict) -> list[str]:
     """Each part of the key that differs, in words: "settings changed (steps 2000 -> 4000)"."""
     changes = []
-    for part in new:
-        if old[part] == new[part]:
+    for part, value in new.items():
+        if old[part] == value:
             continue
-        if not isinstance(new[part], dict):
-            changes.append(f"{part} changed ({old[part]} -> {new[part]})")
+        if not isinstance(value, dict):
+            changes.append(f"{part} changed ({old[part]} -> {value})")
             continue
-        names = _differing(old[part], new[part])
+        names = [name for name in {**old[part], **value} if old[part].get(name, ...) != value.get(name, ...)]
         if part == "settings":
-            names = [f"{name} {old[part].get(name, 'unset')} -> {new[part].get(name, 'unset')}" for name in names]
+            names = [f"{name} {old[part].get(name, 'unset')} -> {value.get(name, 'unset')}" for name in names]
         changes.append(f"{part} changed ({', '.join(names)})")
     return changes
-
-
-def _differing(old: dict, new: dict) -> list[str]:
-    return [name for name in {**old, **new} if old.get(name, ...) != new.get(name, ...)]
 
 
 def _words(seconds: float) -> str:

@@ -2,58 +2,225 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
 
+from ilbook import used
 from ilbook.data.episodes import Episodes
 from ilbook.data.normalise import Normaliser
 from ilbook.data.windows import Windows
+from ilbook.errors import UserError
+
+Arrays = dict[str, torch.Tensor]
+Promise = tuple[torch.Tensor, torch.Tensor]  # action (B, H, A) and weight (B, H)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss sees of B steps: the named observations (B, n_obs, ...), the actions to come (B, H, A) with `valid`
+    (B, H), and those before (B, n_past, A), zero where `past_valid` (B, n_past) is false.
+    """
+
+    obs: Arrays
+    action: torch.Tensor
+    valid: torch.Tensor
+    past: torch.Tensor
+    past_valid: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a policy answers: a chunk (B, H, A), SI units, and what it wants to remember, arrays (B, ...)."""
+
+    chunk: torch.Tensor
+    memory: Arrays | None = None
 
 
 class Policy(nn.Module, ABC):
-    """Maps the last n_obs observations (B, n_obs, O) to the next `horizon` actions (B, H, A), in SI units.
+    """A function from what B copies saw to the next `horizon` actions, in SI units; `act` checks, `plan` answers.
 
-    Its normalisers are child modules, so that its state dict restores everything. Learners train it, controllers decide
-    how much of a chunk is executed. `relative_to` names the entries of the last observation that hold the present
-    position; the network then predicts how far each action lies from it, as in Chi et al. 2024 (UMI), which keeps small
-    moves visible beside a large workspace.
+    `inputs` names what it looks at and the shape of one step of it, as in {"obs": (18,)}; "goal" is not windowed, and
+    "action" stands for the executed actions (B, n_past, A) beside "action_valid". `noise_shape` is the shape of the
+    standard normal numbers that one answer takes, None for a policy without chance; `memory_shapes` names what a copy
+    remembers from one look to the next; `stride` dictates how many actions are executed.
+
+    Its normalisers are child modules, so that its state dict restores everything. `relative_to` names the entries of
+    the last "obs" that hold the present position; the network then predicts how far each action lies from it, as in
+    Chi et al. 2024 (UMI), which keeps small moves visible beside a large workspace.
     """
 
-    def __init__(self, obs_size: int, action_size: int, windows: Windows, relative_to: tuple[int, ...] | None = None):
+    noise_shape: tuple[int, ...] | None = None
+    memory_shapes: dict[str, tuple[int, ...]] = {}  # noqa: RUF012 - replaced, never changed
+    stride: int | None = None
+
+    def __init__(
+        self,
+        inputs: dict[str, tuple[int, ...]],
+        action_size: int,
+        windows: Windows,
+        relative_to: tuple[int, ...] | None = None,
+    ):
         super().__init__()
-        self.obs_size, self.action_size, self.windows = obs_size, action_size, windows
+        used.note_type(type(self))
+        self.inputs, self.action_size, self.windows = dict(inputs), action_size, windows
         self.relative_to = None if relative_to is None else list(relative_to)
-        self.obs_normaliser = Normaliser(obs_size)
+        flat = {name: shape for name, shape in inputs.items() if name not in ("action", "image")}
+        self.normalisers = nn.ModuleDict({name: Normaliser(*shape) for name, shape in flat.items()})
         self.action_normaliser = Normaliser(windows.horizon, action_size)  # later actions lie farther away
 
     def fit_normalisers(self, episodes: Episodes) -> None:
-        """Take all ranges from the demonstrations, the actions' per step of the chunk."""
-        self.obs_normaliser.fit(episodes["obs"])
-        past, future, _ = self.windows.indices(episodes)
-        actions = episodes["action"][future]  # (T, H, A)
-        if self.relative_to is not None:
-            actions = actions - episodes["obs"][past[:, -1:]][..., self.relative_to]
-        self.action_normaliser.fit(actions)
+        """Take the ranges from the demonstrations, the actions' per step of the chunk; what is fitted stays."""
+        for name, normaliser in self.normalisers.items():
+            if not normaliser.fitted:
+                normaliser.fit(episodes[name])
+        if not self.action_normaliser.fitted:
+            rows = self.windows.indices(episodes)
+            action = episodes["action"][rows.action]  # (T, H, A)
+            if self.relative_to is not None:
+                action = action - episodes["obs"][rows.obs[:, -1:]][..., self.relative_to]
+            self.action_normaliser.fit(action)
 
-    def _origin(self, obs: torch.Tensor) -> torch.Tensor | float:
-        return 0.0 if self.relative_to is None else obs[:, -1:, self.relative_to]  # (B, 1, A)
+    def _origin(self, obs: Arrays) -> torch.Tensor | float:
+        return 0.0 if self.relative_to is None else obs["obs"][:, -1:, self.relative_to]  # (B, 1, A)
 
-    def to_targets(self, obs: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    def to_targets(self, obs: Arrays, action: torch.Tensor) -> torch.Tensor:
         """What the network should put out for actions (B, H, A): in [-1, 1]."""
         return self.action_normaliser(action - self._origin(obs))
 
-    def to_actions(self, obs: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    def to_actions(self, obs: Arrays, output: torch.Tensor) -> torch.Tensor:
         """Actions (B, H, A), metres, from the network's output."""
         return self.action_normaliser.inverse(output) + self._origin(obs)
 
-    @abstractmethod
-    def loss(
-        self, obs: torch.Tensor, action: torch.Tensor, valid: torch.Tensor, generator: torch.Generator | None = None
-    ) -> torch.Tensor:
-        """Mean loss (scalar) of obs (B, n_obs, O), action (B, H, A), valid (B, H); padded actions do not count."""
+    def embed(self, obs: Arrays) -> torch.Tensor:
+        """Features (B, E) of what it sees, for monitors; here the normalised observations, one after the other."""
+        return torch.cat([normaliser(obs[name]).flatten(1) for name, normaliser in self.normalisers.items()], dim=1)
+
+    def act(
+        self,
+        obs: Arrays,
+        noise: torch.Tensor | None = None,
+        promise: Promise | None = None,
+        memory: Arrays | None = None,
+        fresh: torch.Tensor | None = None,
+    ) -> Plan:
+        """Chunks (B, H, A) for what B copies see, after a check of all shapes.
+
+        `noise` (B, *noise_shape); `promise` = action (B, H, A) and weight (B, H), 1 for what will happen anyway and 0
+        for what is free; `memory` as the last plan gave it; `fresh` (B,) marks copies that look for the first time, all
+        of them by default, whose memory is not looked at.
+        """
+        n = self._check(obs, noise, promise)
+        place = next(iter(obs.values())).device
+        if self.memory_shapes and memory is None:
+            memory = {name: torch.zeros(n, *shape, device=place) for name, shape in self.memory_shapes.items()}
+        given = {name: tuple(array.shape) for name, array in (memory or {}).items()}
+        if given != {name: (n, *shape) for name, shape in self.memory_shapes.items()}:
+            raise UserError(f"{self._name} remembers {self.memory_shapes or 'nothing'} of each copy, not {given}")
+        fresh = torch.ones(n, dtype=torch.bool, device=place) if fresh is None else fresh
+        return self.plan(obs, noise, promise, memory, fresh)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def _check(self, obs: Arrays, noise: torch.Tensor | None, promise: Promise | None) -> int:
+        """Refuse arrays that do not fit; returns the number of copies."""
+        for name, shape in self.inputs.items():
+            if name not in obs:
+                raise UserError(f"{self._name} looks at {name!r} and got {', '.join(obs) or 'nothing'}; add it")
+            steps = {"goal": (), "action": (self.windows.n_past,)}.get(name, (self.windows.n_obs,))
+            if tuple(obs[name].shape[1:]) != (*steps, *shape):
+                given = tuple(obs[name].shape)
+                raise UserError(f"{self._name}: {name!r} has shape {given}, not (B, *{(*steps, *shape)})")
+        n = len(next(iter(obs.values())))
+        if self.noise_shape is None and noise is not None:
+            raise UserError(f"{self._name} has no chance in it and takes no noise; leave it out")
+        if self.noise_shape is not None and (noise is None or tuple(noise.shape) != (n, *self.noise_shape)):
+            given = "none" if noise is None else f"one of shape {tuple(noise.shape)}"
+            raise UserError(f"{self._name} needs noise of shape {(n, *self.noise_shape)} and got {given}")
+        chunk = (n, self.windows.horizon, self.action_size)
+        if promise is not None and (promise[0].shape != chunk or promise[1].shape != chunk[:2]):
+            raise UserError(
+                f"{self._name}: a promise is actions {chunk} and weights {chunk[:2]}, "
+                f"not {tuple(promise[0].shape)} and {tuple(promise[1].shape)}"
+            )
+        return n
 
     @abstractmethod
-    def act(self, obs: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Chunks (B, H, A) for observation windows (B, n_obs, O); the generator is the only source of chance."""
+    def plan(
+        self,
+        obs: Arrays,
+        noise: torch.Tensor | None,
+        promise: Promise | None,
+        memory: Arrays | None,
+        fresh: torch.Tensor,
+    ) -> Plan:
+        """`act` for arguments that fit; where `fresh`, memory holds nothing yet. The noise is the only chance."""
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Mean loss (scalar) of a batch; padded actions do not count, the generator is the only source of chance."""
+        raise UserError(f"{self._name} has no loss and cannot be trained; train the policy that it wraps")
+
+
+class ChunkSampler(Policy):
+    """A policy that makes its chunk out of noise, in steps: x = signal(level) clean + spread(level) noise.
+
+    Levels run from 1, noise alone, to 0, the clean chunk. A schedule is its `signal` and `spread`; the ones here are
+    flow matching's straight line (Lipman et al. 2023). Chunks are normalised in `denoise`, `sample` and guides.
+    """
+
+    n_steps: int = 10  # of the sampler
+
+    def __init__(self, inputs, action_size, windows, relative_to=None):
+        super().__init__(inputs, action_size, windows, relative_to)
+        self.noise_shape = (windows.horizon, action_size)
+
+    def signal(self, level: float) -> float:
+        return 1.0 - level
+
+    def spread(self, level: float) -> float:
+        return level
+
+    @abstractmethod
+    def denoise(self, x: torch.Tensor, level: float, obs: Arrays) -> torch.Tensor:
+        """The clean chunk (B, H, A) that the policy sees in x (B, H, A) at this level."""
+
+    def sample(self, obs: Arrays, noise: torch.Tensor, n_steps: int | None = None, guide=None) -> torch.Tensor:
+        """A clean chunk (B, H, A) from noise, deterministically (DDIM, Song et al. 2021, and Euler's flow in one).
+
+        `guide(x, level, clean) -> clean` may change what each step aims at; gradients flow through all of it.
+        """
+        n_steps = self.n_steps if n_steps is None else n_steps
+        levels = [1 - k / n_steps for k in range(n_steps + 1)]
+        x = noise
+        for level, below in pairwise(levels):
+            clean = self.denoise(x, level, obs)
+            clean = clean if guide is None else guide(x, level, clean)
+            direction = (x - self.signal(level) * clean) / self.spread(level)
+            x = self.signal(below) * clean + self.spread(below) * direction
+        return x
+
+    def plan(self, obs, noise, promise, memory, fresh):
+        guide = None if promise is None else self._keep(obs, *promise)
+        return Plan(self.to_actions(obs, self.sample(obs, noise, guide=guide)))
+
+    def _keep(self, obs: Arrays, action: torch.Tensor, weight: torch.Tensor):
+        """A guide towards actions that will happen anyway, as far as their weight says."""
+        wanted, weight = self.to_targets(obs, action), weight[..., None]
+        return lambda x, level, clean: clean + weight * (wanted - clean)
+
+
+def device() -> torch.device:
+    """Where trainings and inference run: `$ILBOOK_DEVICE`, such as "cuda"; the processor by default."""
+    wanted = os.environ.get("ILBOOK_DEVICE") or "cpu"
+    try:
+        torch.empty(0, device=wanted)
+        return torch.device(wanted)
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0]
+        raise UserError(f"ILBOOK_DEVICE={wanted} cannot be used here ({why}); unset it") from error

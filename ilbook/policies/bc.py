@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from ilbook.data.windows import Windows
 from ilbook.nets.mlp import MLP
-from ilbook.policies.base import Policy
+from ilbook.policies.base import Plan, Policy
 
 
 class MLPPolicy(Policy):
@@ -21,17 +19,17 @@ class MLPPolicy(Policy):
         depth: int = 3,
         relative_to: tuple[int, ...] | None = None,
     ):
-        super().__init__(obs_size, action_size, windows, relative_to)
+        super().__init__({"obs": (obs_size,)}, action_size, windows, relative_to)
         self.net = MLP(windows.n_obs * obs_size, windows.horizon * action_size, width, depth)
 
-    def _predict(self, obs: torch.Tensor) -> torch.Tensor:
-        features = self.obs_normaliser(obs).flatten(1)  # (B, n_obs * O)
-        return self.net(features).unflatten(1, (self.windows.horizon, self.action_size))  # (B, H, A)
+    def predict(self, obs):
+        """The network's output (B, H, A), normalised."""
+        features = self.embed(obs)  # (B, n_obs * O)
+        return self.net(features).unflatten(1, (self.windows.horizon, self.action_size))
 
-    def loss(self, obs, action, valid, generator=None):
-        error = self._predict(obs) - self.to_targets(obs, action)
-        return (error.square().mean(dim=-1) * valid).sum() / valid.sum()
+    def loss(self, batch, generator=None):
+        error = self.predict(batch.obs) - self.to_targets(batch.obs, batch.action)
+        return (error.square().mean(dim=-1) * batch.valid).sum() / batch.valid.sum()
 
-    @torch.inference_mode()
-    def act(self, obs, generator=None):
-        return self.to_actions(obs, self._predict(obs))
+    def plan(self, obs, noise, promise, memory, fresh):
+        return Plan(self.to_actions(obs, self.predict(obs)))

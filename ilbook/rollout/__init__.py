@@ -1,0 +1,1 @@
+"""Rollouts: the one loop, and what is made of it."""

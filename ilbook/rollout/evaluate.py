@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ilbook import used
+from ilbook.control.base import Controller
 from ilbook.errors import UserError
+from ilbook.rollout.play import play
 from ilbook.tasks.base import Task
+from ilbook.tasks.simulation import Simulation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,19 +22,6 @@ if TYPE_CHECKING:
 MOST_NAMED = 5  # starts in a message
 WALL_TIME = "wall_seconds"  # the one column of a rollout table that the seed does not determine
 EVALUATED: list[str] = []  # policies, in the order in which this process evaluated them
-
-
-def note_evaluation(policy: str) -> None:
-    """Remember that there now are data on a policy: a claim about it that is declared from here on comes too late."""
-    EVALUATED.append(policy)
-
-
-class Controller(Protocol):
-    """Anything that drives N copies: a chunk controller around a policy, or an expert behind an adapter."""
-
-    def reset(self) -> None: ...
-
-    def act(self, obs: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -41,53 +32,46 @@ class Rollout:
     the time that its batch took. `Run.table` and claims refuse that column, because results repeat byte by byte.
     """
 
-    # policy, train_seed, start, success, score, length, the milestones of the task (its `info`), perturbation,
-    # invalid (1: a number that is not finite ended the episode, as a failure), wall_seconds
+    # policy, train_seed, start, success, score, length, what the controller says of itself (n_exec, ...), the
+    # milestones of the task (its `info`), perturbation, invalid (1: a number that is not finite ended the episode, as a
+    # failure), wall_seconds
     table: pd.DataFrame
     states: list[np.ndarray]  # per episode (length + 1, S)
 
 
 def evaluate(
-    task_type: type[Task],
+    task: Task,
     controller: Controller,
     start_seeds: Sequence[int],
     policy: str,
     train_seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    states: np.ndarray | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Rollout:
     """Run one episode from each of `start_seeds`, all at once, until every one is done.
 
     `start_seeds` names the initial states, so that every policy meets the same ones: each once, or one start for all
-    episodes. An action that is not finite ends its episode as a failure. `progress(step, running)`.
+    episodes. `states` (N, S) takes over elsewhere. `progress(episodes that ended just now)`.
     """
     starts = check_starts(start_seeds, one_for_all=True)
-    note_evaluation(policy)
-    clock = time.perf_counter()
-    task = task_type(len(starts))
-    obs = task.reset(task.starts(starts))
-    controller.reset()
-    visited = [task.state]
-    invalid, seconds = np.zeros(len(starts), dtype=bool), np.zeros(len(starts))
-    while (running := ~task.done).any():
-        if progress:
-            progress(len(visited) - 1, int(running.sum()))
-        action = _actions(controller.act(obs), task, policy)
-        invalid |= running & ~np.isfinite(action).all(axis=1)
-        obs = task.step(action)
-        visited.append(task.state)
-        broken = running & ~np.isfinite(visited[-1]).all(axis=1)  # the simulation itself gave out
-        if broken.any():
-            invalid |= broken
-            task.failure |= broken
+    EVALUATED.append(policy)
+    used.note("rollout.evaluate")
+    sim = task.batch(len(starts))
+    chances = [(start, number) for number, start in enumerate(starts)] if len(set(starts)) < len(starts) else starts
+    clock, seconds, visited = time.perf_counter(), np.zeros(len(starts)), []
+    for step in play(sim, controller, starts, chances=chances, states=states):
+        visited.append(step.state)
         clock, before = time.perf_counter(), clock
-        seconds[running] += (clock - before) / running.sum()
-    states = np.stack(visited, axis=1)  # (N, T, S)
-    table = _table(task, policy, train_seed, starts, invalid, seconds)
+        seconds[step.alive] += (clock - before) / step.alive.sum()
+        if progress:
+            progress(int(step.finished.sum()))
+    path = np.stack([*visited, sim.state], axis=1)  # (N, T, S)
+    table = _table(sim, controller, policy, train_seed, starts, seconds)
     report_invalid(table)
-    return Rollout(table, [states[i, : n + 1] for i, n in enumerate(task.length)])
+    return Rollout(table, [path[i, : n + 1] for i, n in enumerate(sim.length)])
 
 
-def _table(task: Task, policy: str, train_seed: int, starts: list[int], invalid: np.ndarray, seconds: np.ndarray):
+def _table(sim: Simulation, controller: Controller, policy: str, train_seed: int, starts: list[int], seconds):
     import pandas as pd
 
     return pd.DataFrame(
@@ -95,35 +79,21 @@ def _table(task: Task, policy: str, train_seed: int, starts: list[int], invalid:
             "policy": policy,
             "train_seed": train_seed,
             "start": starts,
-            "success": (task.success & ~invalid).astype(int),
-            "score": np.where(np.isfinite(task.score), task.score, 0.0),
-            "length": task.length,
-            **task.info(),
-            "perturbation": shift(type(task)),
-            "invalid": invalid.astype(int),
+            "success": sim.success.astype(int),
+            "score": sim.score,
+            "length": sim.length,
+            **controller.columns,
+            **sim.info(),
+            "perturbation": shift(sim.task),
+            "invalid": sim.invalid.astype(int),
             WALL_TIME: seconds,
         }
     )
 
 
-def _actions(given: object, task: Task, policy: str) -> np.ndarray:
-    """What a controller returned as an array (N, A), or the error that says what it should have returned."""
-    try:
-        action = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError):
-        action = None
-    if action is None or action.shape != task.command.shape:
-        what = f"a {type(given).__name__}" if action is None else f"actions of shape {action.shape}"
-        raise UserError(
-            f"policy {policy!r} answered {what} to {task.n_copies} observations of {task.name}; its controller's act "
-            f"must return numbers of shape {task.command.shape}, one row a copy"
-        )
-    return action
-
-
-def shift(task_type: type[Task]) -> str:
+def shift(task: Task) -> str:
     """The perturbations of a task in words, such as "lag=1, mass=0.5"; "none" for the nominal task."""
-    return ", ".join(f"{name}={strength:g}" for name, strength in sorted(task_type.strengths.items())) or "none"
+    return ", ".join(f"{name}={strength:g}" for name, strength in task.shift) or "none"
 
 
 def check_starts(start_seeds: Sequence[int], one_for_all: bool = False) -> list[int]:

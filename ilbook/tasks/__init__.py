@@ -10,6 +10,7 @@ import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ilbook import used
 from ilbook.errors import unknown
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ def names() -> list[str]:
 
 def get(name: str) -> type[Task]:
     """The class of a task; a UserError for a name that does not exist."""
+    task = find(name)
+    used.note(f"tasks.{name}")
+    return task
+
+
+def find(name: str) -> type[Task]:
+    """`get` for those who only list tasks: nothing counts as used."""
     if name not in names():
         raise unknown("task", name, names())
     module = pkgutil.resolve_name(f"{__name__}.{name}")  # imports mujoco
@@ -36,7 +44,7 @@ def describe() -> list[dict]:
     perturbations with what strength 1 of each does.
     """
     rows = []
-    for task in map(get, names()):
+    for task in map(find, names()):
         sizes = {"obs": len(task.obs_names), "action": len(task.action_low)}
         timing = {"hz": task.control_hz, "max_steps": task.max_steps}
         texts = {"summary": _first_line(task), "perturbations": dict(task.perturbations)}

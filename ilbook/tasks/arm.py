@@ -7,13 +7,17 @@ origin is the middle of the base on the table, x forward, z up. The model itself
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import mujoco
 import numpy as np
 
 from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
+
+if TYPE_CHECKING:
+    from ilbook.tasks.simulation import Simulation
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
 LOW = np.array([-1.91986, -1.74533, -1.69, -1.65806, -2.74385, -0.17453])  # rad
@@ -144,6 +148,7 @@ def _quadrupled(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x * x - y * y, 2 * x * y
 
 
+@dataclass(frozen=True, repr=False)
 class ArmTask(Task):
     """A task of the SO-101 with one cube: actions are the targets of the six servos, states begin with joints, cube."""
 
@@ -179,27 +184,25 @@ class ArmTask(Task):
     push_window = (0.02, 0.15)  # mostly before the cube is held
     coloured: ClassVar[tuple[str, ...]] = ("cube",)  # the geoms whose hue the task means something by
 
-    @classmethod
-    def cube_half(cls) -> float:
+    def cube_half(self) -> float:
         """m, half a side of the cube."""
-        return CUBE * (1 + 0.15 * cls.strength("size"))
+        return CUBE * (1 + 0.15 * self.strength("size"))
 
-    @classmethod
-    def _perturb(cls, spec: mujoco.MjSpec) -> None:
-        perturb.friction(spec, ("fixed_pad", "moving_pad", "cube", "table"), cls.strength("friction"))
-        perturb.mass(spec, "cube", cls.strength("mass"))
-        spec.geom("cube").size = np.full(3, cls.cube_half())
-        perturb.camera(spec, cls.camera, cls.strength("camera"))
+    def _perturb(self, spec: mujoco.MjSpec) -> None:
+        perturb.friction(spec, ("fixed_pad", "moving_pad", "cube", "table"), self.strength("friction"))
+        perturb.mass(spec, "cube", self.strength("mass"))
+        spec.geom("cube").size = np.full(3, self.cube_half())
+        perturb.camera(spec, self.camera, self.strength("camera"))
         printed = [geom.name for geom in spec.geoms if geom.classname.name in ("so101", "solid")]
-        perturb.colours(spec, (*cls.coloured, *printed), cls.strength("colours"))
+        perturb.colours(spec, (*self.coloured, *printed), self.strength("colours"))
         low, high = np.array([0.12, -0.20, 0.015]), np.array([0.34, 0.22, 0.015])
-        perturb.distractors(spec, low, high, cls.strength("distractors"), size=0.015)
-        perturb.lag(spec, cls.strength("lag"))
+        perturb.distractors(spec, low, high, self.strength("distractors"), size=0.015)
+        perturb.lag(spec, self.strength("lag"))
 
-    def _draw_push(self, state: np.ndarray) -> tuple[int, np.ndarray]:
+    def draw_push(self, state: np.ndarray, model: mujoco.MjModel) -> tuple[int, np.ndarray]:
         """A free joint is pushed along the table, in the direction in which the start has the cube turned."""
-        begin, force = super()._draw_push(state)
-        first = self.model.joint("cube").dofadr[0]
+        begin, force = super().draw_push(state, model)
+        first = model.joint("cube").dofadr[0]
         angle = 2 * np.arctan2(state[12], state[9])
         force[first : first + 2] = force[first] * np.array([np.cos(angle), np.sin(angle)])
         return begin, force
@@ -222,21 +225,24 @@ class ArmTask(Task):
         turned = np.stack([cos * jaw_cos + sin * jaw_sin, sin * jaw_cos - cos * jaw_sin], axis=-1)
         return np.concatenate([joints, command, grasp, cube, cube - grasp, turned], axis=-1)
 
-    def reset(self, states: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
-        if copies is None:
-            self.reached, self.lifted = np.zeros((2, self.n_copies), dtype=bool)
-        index = slice(None) if copies is None else copies
-        self.reached[index] = self.lifted[index] = False
-        return super().reset(states, copies)
+    def memory(self, n: int) -> dict[str, np.ndarray]:
+        """Milestones of each episode: `reached`, `lifted`."""
+        return {"reached": np.zeros(n, dtype=bool), "lifted": np.zeros(n, dtype=bool)}
 
-    def _judge_cube(self, index: np.ndarray, trace: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def info(self, sim: Simulation) -> dict[str, np.ndarray]:
+        """How far each episode came: its milestones."""
+        return {name: kept.astype(int) for name, kept in sim.memory.items() if kept.dtype == bool}
+
+    def judge_cube(
+        self, sim: Simulation, index: np.ndarray, trace: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Update reached, lifted, failure; returns cubes' places (n, 3), whether each is between the jaws (n,) and how
         far its centre is above that of a cube on the table (n,), metres.
         """
         joints, cube = trace[:, -1, :6], trace[:, -1, 6:9]
         between = np.sqrt(((cube - forward(joints)[0]) ** 2).sum(axis=1)) < 0.02
         height = cube[:, 2] - self.cube_half()
-        self.reached[index] |= between
-        self.lifted[index] |= between & (height > 0.02)
-        self.failure[index] |= ((cube[:, :2] < TABLE[0]) | (cube[:, :2] > TABLE[1])).any(axis=1)
+        sim.memory["reached"][index] |= between
+        sim.memory["lifted"][index] |= between & (height > 0.02)
+        sim.failure[index] |= ((cube[:, :2] < TABLE[0]) | (cube[:, :2] > TABLE[1])).any(axis=1)
         return cube, between, height

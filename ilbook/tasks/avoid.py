@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import mujoco
 import numpy as np
 
 from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
+
+if TYPE_CHECKING:
+    from ilbook.tasks.simulation import Simulation
 
 RADIUS = 0.01  # m, of the end-effector
 ROWS = (-0.10, 0.08, 0.26)  # m, y of the three rows
@@ -46,6 +50,7 @@ def clearance(points: np.ndarray) -> np.ndarray:
     return (np.sqrt((offset**2).sum(axis=-1)) - OBSTACLES[:, 2]).min(axis=-1) - RADIUS
 
 
+@dataclass(frozen=True, repr=False)
 class Avoid(Task):
     """Reach y > 0.35 without touching an obstacle; touching one ends the episode as a failure.
 
@@ -54,11 +59,12 @@ class Avoid(Task):
     no measurement. The jitter is a tenth of the first obstacle's radius, too little to suggest a way around it.
     """
 
+    max_steps: int = 200
+
     name = "avoid"
     gym_id = "ilbook/Avoid-v0"
     control_hz = 25.0
     substeps = 40
-    max_steps = 200
     max_speed = 0.4
     state_names = ("x", "y", "command x", "command y")
     obs_names = ("command x", "command y", "x", "y")
@@ -76,22 +82,20 @@ class Avoid(Task):
     push_joints = ("x", "y")
     push_force = 1.5
 
-    @classmethod
-    def obstacle_growth(cls) -> float:
+    def obstacle_growth(self) -> float:
         """m, added to every obstacle's radius."""
-        return 0.005 * cls.strength("size")
+        return 0.005 * self.strength("size")
 
-    @classmethod
-    def _perturb(cls, spec: mujoco.MjSpec) -> None:
+    def _perturb(self, spec: mujoco.MjSpec) -> None:
         obstacles = [geom.name for geom in spec.geoms if geom.name.startswith("row")]
-        perturb.mass(spec, "end_effector", cls.strength("mass"))
+        perturb.mass(spec, "end_effector", self.strength("mass"))
         for geom in map(spec.geom, obstacles):
-            geom.size = geom.size + np.array([cls.obstacle_growth(), 0, 0])
-        perturb.camera(spec, cls.camera, cls.strength("camera"))
-        perturb.colours(spec, (*obstacles, "end_effector", "goal"), cls.strength("colours"))
+            geom.size = geom.size + np.array([self.obstacle_growth(), 0, 0])
+        perturb.camera(spec, self.camera, self.strength("camera"))
+        perturb.colours(spec, (*obstacles, "end_effector", "goal"), self.strength("colours"))
         low, high = np.array([0.18, -0.3, 0]), np.array([0.82, 0.3, 0])
-        perturb.distractors(spec, low, high, cls.strength("distractors"), size=0.02)
-        perturb.lag(spec, cls.strength("lag"))
+        perturb.distractors(spec, low, high, self.strength("distractors"), size=0.02)
+        perturb.lag(spec, self.strength("lag"))
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """At rest near the start of the original, within three standard deviations."""
@@ -103,17 +107,19 @@ class Avoid(Task):
         """Commanded, then actual position: (..., 4) -> (..., 4), metres."""
         return np.concatenate([state[..., 2:4], state[..., :2]], axis=-1)
 
-    def reset(self, states: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
-        if copies is None:
-            self._passed = np.full((self.n_copies, 3), -1)
-        self._passed[slice(None) if copies is None else copies] = -1
-        return super().reset(states, copies)
+    def goal(self, state: np.ndarray) -> np.ndarray:
+        """The height beyond which the task is solved: (..., 1), metres."""
+        return np.full((*state.shape[:-1], 1), GOAL)
 
-    def info(self) -> dict[str, np.ndarray]:
+    def memory(self, n: int) -> dict[str, np.ndarray]:
+        """`gaps` by which each row was passed; -1 for a row that is still ahead."""
+        return {"gaps": np.full((n, 3), -1)}
+
+    def info(self, sim: Simulation) -> dict[str, np.ndarray]:
         """`mode`: the way that each successful episode took, 0 to 23 (see `MODE_NAMES`); -1 without success."""
-        return {"mode": np.where(self.success, mode_of(self._passed), -1)}
+        return {"mode": np.where(sim.success, mode_of(sim.memory["gaps"]), -1)}
 
-    def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:
+    def judge(self, sim: Simulation, index: np.ndarray, trace: np.ndarray) -> None:
         """Touch, goal and gaps from every physics step; the score is the largest share of the way along y so far."""
         x, y = np.ascontiguousarray(trace[..., 0]), np.ascontiguousarray(trace[..., 1])  # (n, K)
         near = np.zeros(x.shape, dtype=bool)
@@ -122,11 +128,12 @@ class Avoid(Task):
             near |= (x - centre_x) ** 2 + (y - centre_y) ** 2 < reach**2
         touched = near.any(axis=1)
         top = y.max(axis=1)
-        self.failure[index] |= touched
-        self.success[index] |= (top > GOAL) & ~touched
+        sim.failure[index] |= touched
+        sim.success[index] |= (top > GOAL) & ~touched
         progress = np.minimum((top - START[1]) / (GOAL - START[1]), 1.0)
-        self.score[index] = np.maximum(self.score[index], progress)
-        new = ((top[:, None] > ROWS) & (self._passed[index] < 0)).any(axis=1)
+        sim.score[index] = np.maximum(sim.score[index], progress)
+        passed = sim.memory["gaps"]
+        new = ((top[:, None] > ROWS) & (passed[index] < 0)).any(axis=1)
         if new.any():
-            passed, now = self._passed[index[new]], gaps(trace[new])
-            self._passed[index[new]] = np.where(passed < 0, now, passed)
+            before = passed[index[new]]
+            passed[index[new]] = np.where(before < 0, gaps(trace[new]), before)

@@ -1,4 +1,7 @@
-"""The tasks as Gymnasium environments: one copy, or many that the batched core steps together."""
+"""The tasks as Gymnasium environments: one copy, or many that the batched core steps together.
+
+Importing this module registers them; `gymnasium.make("ilbook.tasks.gym:ilbook/PushT-v0")` imports it first.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,19 @@ from gymnasium.vector.utils import batch_space
 from ilbook import tasks
 from ilbook.errors import UserError, unknown
 from ilbook.tasks.base import Task
+from ilbook.tasks.simulation import PIXELS, Simulation
 
 OBS_TYPES = ("state", "pixels")
-PIXELS = 96  # side of an observation, as in the literature
 PICTURE = 480  # side of what `render` returns
 RENDER_MODES = ["rgb_array"]
 
 
-def _spaces(task: type[Task], obs_type: str) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
+def _made(task: str | Task, n_copies: int, threads: int | None = None) -> Simulation:
+    """A simulation of a task, which may be given by its name."""
+    return (tasks.get(task)() if isinstance(task, str) else task).batch(n_copies, threads)
+
+
+def _spaces(task: Task, obs_type: str) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Box]:
     """Observation and action space of one copy."""
     if obs_type not in OBS_TYPES:
         raise unknown("obs_type", obs_type, OBS_TYPES)
@@ -32,19 +40,14 @@ def _spaces(task: type[Task], obs_type: str) -> tuple[gymnasium.spaces.Box, gymn
     return seen, gymnasium.spaces.Box(task.action_low.astype(np.float32), task.action_high.astype(np.float32))
 
 
-def _observe(task: Task, obs_type: str) -> np.ndarray:
+def _observe(sim: Simulation, obs_type: str) -> np.ndarray:
     """What all copies see: (N, O), or (N, 96, 96, 3)."""
-    return task.obs if obs_type == "state" else task.render(task.state, PIXELS)
+    name = "obs" if obs_type == "state" else "image"
+    return sim.see([name])[name]
 
 
-def _judged(task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Reward, terminated and truncated of all copies: (N,) each. An episode that ended by itself is not cut off."""
-    terminated = task.success | task.failure
-    return task.reward, terminated, task.done & ~terminated
-
-
-def _info(task: Task) -> dict[str, np.ndarray]:
-    return {"success": task.success.copy(), "score": task.score.copy(), **task.info()}
+def _info(sim: Simulation) -> dict[str, np.ndarray]:
+    return {"success": sim.success.copy(), "score": sim.score.copy(), **sim.info()}
 
 
 def _start_seeds(options: dict | None, n_copies: int, known: tuple[str, ...]) -> list[int] | None:
@@ -69,33 +72,34 @@ class TaskEnv(gymnasium.Env):
 
     metadata: ClassVar[dict] = {"render_modes": RENDER_MODES}
 
-    def __init__(self, task: str, obs_type: str = "state", render_mode: str | None = None):
-        self.task = tasks.get(task)(1)
+    def __init__(self, task: str | Task, obs_type: str = "state", render_mode: str | None = None):
+        self.sim = _made(task, 1)
+        self.task = self.sim.task
         self.obs_type, self.render_mode = obs_type, render_mode
         self.metadata = {**self.metadata, "render_fps": round(self.task.control_hz)}
-        self.observation_space, self.action_space = _spaces(type(self.task), obs_type)
+        self.observation_space, self.action_space = _spaces(self.task, obs_type)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         """A new episode, from a random start unless `options` names one."""
         super().reset(seed=seed)
         start_seeds = _start_seeds(options, 1, ("start_seed",))
-        self.task.reset(self.task.starts(start_seeds) if start_seeds else self.task.start(self.np_random)[None])
+        self.sim.reset(self.task.starts(start_seeds) if start_seeds else self.task.start(self.np_random)[None])
         return self._now()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         """One control step. An action that is not finite ends the episode as a failure."""
-        self.task.step(np.asarray(action)[None])
+        self.sim.step(np.asarray(action)[None])
         obs, info = self._now()
-        reward, terminated, truncated = (column[0].item() for column in _judged(self.task))
-        return obs, reward, terminated, truncated, info
+        judged = self.sim.reward, self.sim.terminated, self.sim.truncated
+        return obs, *(column[0].item() for column in judged), info
 
     def render(self) -> np.ndarray | None:
         """A picture (480, 480, 3), if the render mode asks for pictures."""
-        return self.task.render(self.task.state, PICTURE)[0] if self.render_mode == "rgb_array" else None
+        return self.task.render(self.sim.state, PICTURE)[0] if self.render_mode == "rgb_array" else None
 
     def _now(self) -> tuple[np.ndarray, dict]:
-        info = {name: column[0].item() for name, column in _info(self.task).items()}
-        return _observe(self.task, self.obs_type)[0], info
+        info = {name: column[0].item() for name, column in _info(self.sim).items()}
+        return _observe(self.sim, self.obs_type)[0], info
 
 
 class TaskVectorEnv(gymnasium.vector.VectorEnv):
@@ -109,16 +113,17 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
 
     def __init__(
         self,
-        task: str,
+        task: str | Task,
         num_envs: int = 1,
         obs_type: str = "state",
         render_mode: str | None = None,
         threads: int | None = None,
     ):
-        self.task = tasks.get(task)(num_envs, threads)
+        self.sim = _made(task, num_envs, threads)
+        self.task = self.sim.task
         self.num_envs, self.obs_type, self.render_mode = num_envs, obs_type, render_mode
         self.metadata = {**self.metadata, "render_fps": round(self.task.control_hz)}
-        self.single_observation_space, self.single_action_space = _spaces(type(self.task), obs_type)
+        self.single_observation_space, self.single_action_space = _spaces(self.task, obs_type)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._generators = [seeding.np_random()[0] for _ in range(num_envs)]
@@ -140,29 +145,39 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
             if seeds[i] is not None:
                 self._generators[i] = seeding.np_random(int(seeds[i]))[0]
         self._restart(index, [start_seeds[i] for i in index] if start_seeds else None)
-        return _observe(self.task, self.obs_type), self._infos()
+        return _observe(self.sim, self.obs_type), self._infos()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
         """One control step of every copy; those that were done before it start a new episode instead."""
-        finished = self.task.done
-        self.task.step(actions)  # leaves the finished ones alone
+        finished = self.sim.done
+        self.sim.step(actions)  # leaves the finished ones alone
         if finished.any():
             self._restart(np.flatnonzero(finished))
-        reward, terminated, truncated = _judged(self.task)
-        return _observe(self.task, self.obs_type), np.where(finished, 0.0, reward), terminated, truncated, self._infos()
+        reward = np.where(finished, 0.0, self.sim.reward)
+        return _observe(self.sim, self.obs_type), reward, self.sim.terminated, self.sim.truncated, self._infos()
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """A picture (480, 480, 3) of each copy, if the render mode asks for pictures."""
-        return tuple(self.task.render(self.task.state, PICTURE)) if self.render_mode == "rgb_array" else None
+        return tuple(self.task.render(self.sim.state, PICTURE)) if self.render_mode == "rgb_array" else None
 
     def _restart(self, index: np.ndarray, start_seeds: list[int] | None = None) -> None:
         if start_seeds is not None:
             states = self.task.starts(start_seeds)
         else:
             states = np.stack([self.task.start(self._generators[i]) for i in index])
-        self.task.reset(states, index)
+        self.sim.reset(states, index)
 
     def _infos(self) -> dict[str, np.ndarray]:
         """Each column with the mask of the copies that have it, as Gymnasium's wrappers expect."""
-        columns = _info(self.task)
+        columns = _info(self.sim)
         return columns | {f"_{name}": np.ones(self.num_envs, dtype=bool) for name in columns}
+
+
+def _register() -> None:
+    for name in tasks.names():
+        if (gym_id := tasks.find(name).gym_id) not in gymnasium.registry:
+            here = {"entry_point": f"{__name__}:TaskEnv", "vector_entry_point": f"{__name__}:TaskVectorEnv"}
+            gymnasium.register(gym_id, **here, kwargs={"task": name})
+
+
+_register()

@@ -6,8 +6,8 @@ moves the peg by millimetres instead of breaking it. A pose is x, z (m) and tilt
 
 from __future__ import annotations
 
-import functools
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import mujoco
 import numpy as np
@@ -15,6 +15,9 @@ import numpy as np
 from ilbook.errors import UserError
 from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
+
+if TYPE_CHECKING:
+    from ilbook.tasks.simulation import Simulation
 
 PEG = 0.020  # m, width of the peg
 PLAY = 0.001  # m, hole width minus peg width: in the middle of the hole there is half of it on either side
@@ -55,14 +58,18 @@ def to_hand(tip: np.ndarray, hole: np.ndarray) -> np.ndarray:
     return np.stack([x, z, tilt], axis=-1)
 
 
+@dataclass(frozen=True, repr=False)
 class Insert(Task):
     """Put a peg into a hole with 1 mm of play; solved when its tip is 30 mm deep."""
+
+    max_steps: int = 80
+    full_depth: float = FULL  # m, of a peg that counts as inserted
+    hole_jitter: float = 0.005  # m, how far the hole lies from its nominal place at most, in x and in z
 
     name = "insert"
     gym_id = "ilbook/Insert-v0"
     control_hz = 20.0
     substeps = 25
-    max_steps = 80
     max_speed = 0.25
     weight = np.array([1.0, 1.0, 0.1])  # leaning by 1 rad counts like moving by 0.1 m
     state_names = (
@@ -90,48 +97,32 @@ class Insert(Task):
     push_joints = ("hand_x",)
     push_force = 2.5
     push_window = (0.1, 0.2)  # when most pegs come to the hole
-    full_depth = FULL
-    hole_jitter = 0.005  # m, how far the hole lies from its nominal place at most, in x and in z
 
-    @classmethod
-    def variant(cls, hole_jitter: float | None = None, push_chance: float | None = None) -> type[Insert]:
-        """This task with another `hole_jitter` (m), or with pushes in a share `push_chance` of its episodes.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.hole_jitter <= 0.015:
+            raise UserError(f"insert: hole_jitter is {self.hole_jitter} m; choose 0 to 0.015")
 
-        A push has strength 1 where this type has none yet. The same numbers give the same type.
-        """
-        jitter = cls.hole_jitter if hole_jitter is None else float(hole_jitter)
-        chance = cls.push_chance if push_chance is None else float(push_chance)
-        if not 0 <= jitter <= 0.015:
-            raise UserError(f"insert: hole_jitter is {jitter} m; choose 0 to 0.015")
-        if not 0 <= chance <= 1:
-            raise UserError(f"insert: push_chance is {chance}; choose 0 to 1")
-        strengths = dict(cls.strengths)
-        if push_chance:
-            strengths.setdefault("push", 1.0)
-        return _variant(cls._nominal or cls, jitter, chance).perturbed(**strengths)
-
-    @classmethod
-    def play(cls) -> float:
+    def play(self) -> float:
         """m, hole width minus peg width; the perturbation "size" halves it."""
-        return PLAY * 0.5 ** cls.strength("size")
+        return PLAY * 0.5 ** self.strength("size")
 
-    @classmethod
-    def _perturb(cls, spec: mujoco.MjSpec) -> None:
+    def _perturb(self, spec: mujoco.MjSpec) -> None:
         touching = [geom.name for geom in spec.geoms if geom.contype or geom.conaffinity]
-        perturb.friction(spec, touching, cls.strength("friction"))
-        perturb.mass(spec, "peg", cls.strength("mass"))
+        perturb.friction(spec, touching, self.strength("friction"))
+        perturb.mass(spec, "peg", self.strength("mass"))
         for joint in spec.body("peg").joints:  # the arm's share of the mass
-            joint.armature *= perturb.RATIO ** cls.strength("mass")
-        thicker = (PLAY - cls.play()) / 2
+            joint.armature *= perturb.RATIO ** self.strength("mass")
+        thicker = (PLAY - self.play()) / 2
         for name, side in (("peg", 0), ("corner_left", -1), ("corner_right", 1)):
             geom = spec.geom(name)
             geom.pos = geom.pos + np.array([side * thicker, 0, 0])
             geom.size = geom.size + np.array([thicker if side == 0 else 0, 0, 0])
-        perturb.camera(spec, cls.camera, cls.strength("camera"))
-        perturb.colours(spec, ("peg", "wall_left", "wall_right", "floor", "target"), cls.strength("colours"))
+        perturb.camera(spec, self.camera, self.strength("camera"))
+        perturb.colours(spec, ("peg", "wall_left", "wall_right", "floor", "target"), self.strength("colours"))
         low, high = np.array([-0.1, 0.03, 0.0]), np.array([0.1, 0.03, 0.15])
-        perturb.distractors(spec, low, high, cls.strength("distractors"), size=0.01)
-        perturb.lag(spec, cls.strength("lag"))
+        perturb.distractors(spec, low, high, self.strength("distractors"), size=0.01)
+        perturb.lag(spec, self.strength("lag"))
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """The peg above the board and to a side, leaning; the hole near its nominal place."""
@@ -147,22 +138,23 @@ class Insert(Task):
         hand, hole, command = state[..., :3], state[..., 3:6], state[..., 6:]
         return np.concatenate([hand, command, hole, to_tip(hand, hole)], axis=-1)
 
-    def reset(self, states: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
-        if copies is None:
-            self._stage = np.zeros(self.n_copies, dtype=np.int64)
-        self._stage[slice(None) if copies is None else copies] = 0
-        return super().reset(states, copies)
+    def goal(self, state: np.ndarray) -> np.ndarray:
+        """The pose of a hand whose peg is fully in the hole: (..., 3), metres and radians."""
+        return to_hand(np.array([0.0, -self.full_depth, 0.0]), state[..., 3:6])
 
-    @property
-    def reward(self) -> np.ndarray:
-        """1 for an inserted peg, else 0: sparse, as in the paper."""
-        return self.success.astype(float)
-
-    def info(self) -> dict[str, np.ndarray]:
+    def memory(self, n: int) -> dict[str, np.ndarray]:
         """`stage`: how far each episode has come at best, an index of `STAGES`."""
-        return {"stage": self._stage.copy()}
+        return {"stage": np.zeros(n, dtype=np.int64)}
 
-    def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:
+    def reward(self, sim: Simulation) -> np.ndarray:
+        """1 for an inserted peg, else 0: sparse, as in the paper."""
+        return sim.success.astype(float)
+
+    def info(self, sim: Simulation) -> dict[str, np.ndarray]:
+        """`stage`: how far each episode has come at best, an index of `STAGES`."""
+        return {"stage": sim.memory["stage"].copy()}
+
+    def judge(self, sim: Simulation, index: np.ndarray, trace: np.ndarray) -> None:
         """The score is the largest depth so far, as a share of full depth."""
         hand, hole = trace[..., :3], trace[:, -1:, 3:6]  # a hole does not move
         across, height = _place_of_tip(hand, hole)  # (n, K)
@@ -172,16 +164,8 @@ class Insert(Task):
         x, z = hand[..., 0], hand[..., 1]
         outside = (x < LEFT) | (x > RIGHT) | (z < BOTTOM) | (z > TOP)
         deep = 2 + (depth >= FULL / 2) + (depth >= self.full_depth)
-        stage = np.where(depth >= ENTERED, deep, near)
-        self._stage[index] = np.maximum(self._stage[index], stage)
-        self.score[index] = np.maximum(self.score[index], np.minimum(depth / FULL, 1.0))
-        self.success[index] |= depth >= self.full_depth
-        self.failure[index] |= outside.any(axis=1) & ~self.success[index]
-
-
-@functools.cache
-def _variant(cls: type[Insert], hole_jitter: float, push_chance: float) -> type[Insert]:
-    if (hole_jitter, push_chance) == (cls.hole_jitter, cls.push_chance):
-        return cls
-    same = {"__doc__": cls.__doc__, "__module__": cls.__module__}
-    return type(cls.__name__, (cls,), {**same, "hole_jitter": hole_jitter, "push_chance": push_chance})
+        stage = sim.memory["stage"]
+        stage[index] = np.maximum(stage[index], np.where(depth >= ENTERED, deep, near))
+        sim.score[index] = np.maximum(sim.score[index], np.minimum(depth / FULL, 1.0))
+        sim.success[index] |= depth >= self.full_depth
+        sim.failure[index] |= outside.any(axis=1) & ~sim.success[index]

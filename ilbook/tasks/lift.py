@@ -2,49 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ilbook.tasks.arm import ArmTask
+
+if TYPE_CHECKING:
+    from ilbook.tasks.simulation import Simulation
 
 HEIGHT = 0.05  # m above the table's
 HOLD = 5  # control steps
 
 
+@dataclass(frozen=True, repr=False)
 class Lift(ArmTask):
     """Lift the cube 5 cm off the table; solved when it has been held there for half a second."""
 
+    max_steps: int = 150
+    hold: int = HOLD  # control steps
+
     name = "lift"
     gym_id = "ilbook/Lift-v0"
-    max_steps = 150
-    hold = HOLD
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """The arm above the table, the cube anywhere within reach."""
         joints, pose = self._arm_and_cube(rng)
         return np.concatenate([joints, pose, joints])
 
-    def reset(self, states: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
-        if copies is None:
-            self._held = np.zeros(self.n_copies, dtype=int)
-        self._held[slice(None) if copies is None else copies] = 0
-        return super().reset(states, copies)
+    def goal(self, state: np.ndarray) -> np.ndarray:
+        """Where the cube should be: above where it is now, (..., 3), metres."""
+        return state[..., 6:9] * [1, 1, 0] + np.array([0, 0, HEIGHT + self.cube_half()])
 
-    @property
-    def reward(self) -> np.ndarray:
+    def memory(self, n: int) -> dict[str, np.ndarray]:
+        """Milestones of each episode, and for how many steps the cube has been held high."""
+        return super().memory(n) | {"held": np.zeros(n, dtype=int)}
+
+    def reward(self, sim: Simulation) -> np.ndarray:
         """A third for the hand at the cube, the rest for its height."""
-        near = 1 - np.tanh(np.linalg.norm(self.obs[:, 18:21], axis=1) / 0.1)
-        up = np.clip((self.obs[:, 17] - self.cube_half()) / HEIGHT, 0, 1)
-        return np.where(self.success, 1.0, (near + 2 * (near > 0.75) * up) / 3)
+        obs = sim.obs
+        near = 1 - np.tanh(np.linalg.norm(obs[:, 18:21], axis=1) / 0.1)
+        up = np.clip((obs[:, 17] - self.cube_half()) / HEIGHT, 0, 1)
+        return np.where(sim.success, 1.0, (near + 2 * (near > 0.75) * up) / 3)
 
-    def info(self) -> dict[str, np.ndarray]:
-        """How far each episode came: `reached`, `lifted` (2 cm)."""
-        return {"reached": self.reached.astype(int), "lifted": self.lifted.astype(int)}
-
-    def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:
+    def judge(self, sim: Simulation, index: np.ndarray, trace: np.ndarray) -> None:
         """The score counts milestones: reached, lifted by 2 cm, held at 5 cm."""
-        _, between, height = self._judge_cube(index, trace)
-        high = between & (height > HEIGHT)
-        self._held[index] = np.where(high, self._held[index] + (trace.shape[1] > 1), 0)
-        self.success[index] |= self._held[index] >= self.hold
-        milestones = self.reached[index].astype(float) + self.lifted[index]
-        self.score[index] = np.maximum(self.score[index], np.where(self.success[index], 1.0, milestones / 3))
+        _, between, height = self.judge_cube(sim, index, trace)
+        held, high = sim.memory["held"], between & (height > HEIGHT)
+        held[index] = np.where(high, held[index] + (trace.shape[1] > 1), 0)
+        sim.success[index] |= held[index] >= self.hold
+        milestones = sim.memory["reached"][index].astype(float) + sim.memory["lifted"][index]
+        sim.score[index] = np.maximum(sim.score[index], np.where(sim.success[index], 1.0, milestones / 3))

@@ -5,13 +5,17 @@ Sizes are those of the original, 1 pixel = 1 mm; the y axis points up, so human 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import mujoco
 import numpy as np
 
 from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
+
+if TYPE_CHECKING:
+    from ilbook.tasks.simulation import Simulation
 
 WORLD = 0.512  # m, side of the square workspace
 PUSHER_RADIUS = 0.015  # m
@@ -121,20 +125,22 @@ def overlap(pose: np.ndarray, target: np.ndarray = TARGET) -> np.ndarray:
     return share[0] / (2.0 * AREA)
 
 
+@dataclass(frozen=True, repr=False)
 class PushT(Task):
     """Push the T onto the green target; solved when at least 90 % of the target is covered."""
+
+    max_steps: int = 300
+    success_overlap: float = SUCCESS  # share of the target
 
     name = "pusht"
     gym_id = "ilbook/PushT-v0"
     control_hz = 10.0
     substeps = 20
-    max_steps = 300
     max_speed = 0.25
     state_names = ("pusher x", "pusher y", "block x", "block y", "block angle", "command x", "command y")
     obs_names = ("pusher x", "pusher y", *(f"corner {i} {axis}" for i in range(8) for axis in "xy"))
     action_low = np.zeros(2)
     action_high = np.full(2, WORLD)
-    success_overlap = SUCCESS
     perturbations: ClassVar[dict[str, str]] = {
         "friction": "a third of the friction between pusher and block",
         "mass": "a block three times as heavy, with three times the friction on the table",
@@ -148,22 +154,21 @@ class PushT(Task):
     push_joints = ("block_x", "block_y")
     push_force = 1.0
 
-    @classmethod
-    def block_scale(cls) -> float:
-        return 1.0 + 0.15 * cls.strength("size")
+    def block_scale(self) -> float:
+        """How many times the sizes of block and target are the nominal ones."""
+        return 1.0 + 0.15 * self.strength("size")
 
-    @classmethod
-    def _perturb(cls, spec: mujoco.MjSpec) -> None:
+    def _perturb(self, spec: mujoco.MjSpec) -> None:
         solid, target = ("bar", "stem"), ("target_bar", "target_stem")
-        perturb.friction(spec, ("pusher", *solid), cls.strength("friction"))
-        perturb.mass(spec, "block", cls.strength("mass"))
+        perturb.friction(spec, ("pusher", *solid), self.strength("friction"))
+        perturb.mass(spec, "block", self.strength("mass"))
         for geom in map(spec.geom, (*solid, *target)):
-            geom.size = np.array(geom.size) * [cls.block_scale(), cls.block_scale(), 1]
-            geom.pos = np.array(geom.pos) * cls.block_scale()
-        perturb.camera(spec, cls.camera, cls.strength("camera"))
-        perturb.colours(spec, (*solid, *target, "pusher_look"), cls.strength("colours"))
-        perturb.distractors(spec, np.zeros(3), np.array([WORLD, WORLD, 0]), cls.strength("distractors"), size=0.02)
-        perturb.lag(spec, cls.strength("lag"))
+            geom.size = np.array(geom.size) * [self.block_scale(), self.block_scale(), 1]
+            geom.pos = np.array(geom.pos) * self.block_scale()
+        perturb.camera(spec, self.camera, self.strength("camera"))
+        perturb.colours(spec, (*solid, *target, "pusher_look"), self.strength("colours"))
+        perturb.distractors(spec, np.zeros(3), np.array([WORLD, WORLD, 0]), self.strength("distractors"), size=0.02)
+        perturb.lag(spec, self.strength("lag"))
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """The whole block on the table and not yet on the target, the pusher beside it."""
@@ -179,29 +184,31 @@ class PushT(Task):
         """The pusher and the eight corners of the block: (..., 7) -> (..., 18), metres."""
         return np.concatenate([state[..., :2], _placed(OUTLINE_COLUMNS, state[..., 2:5])], axis=-1)
 
-    def reset(self, states: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
-        if copies is None:
-            self._scored, self._covered = np.zeros((self.n_copies, 3)), np.zeros(self.n_copies)
-        self._scored[slice(None) if copies is None else copies] = np.nan
-        return super().reset(states, copies)
+    def goal(self, state: np.ndarray) -> np.ndarray:
+        """The eight corners of a block that lies on its target: (..., 16), metres."""
+        corners = _placed(OUTLINE_COLUMNS, TARGET)
+        return np.broadcast_to(corners, (*state.shape[:-1], len(corners)))
 
-    @property
-    def reward(self) -> np.ndarray:
+    def memory(self, n: int) -> dict[str, np.ndarray]:
+        """`pose` that was measured last, and how much of the target it covers."""
+        return {"pose": np.full((n, 3), np.nan), "covered": np.zeros(n)}
+
+    def reward(self, sim: Simulation) -> np.ndarray:
         """The overlap now, as a share of what success asks for."""
-        return np.minimum(self._covered / self.success_overlap, 1.0)
+        return np.minimum(sim.memory["covered"] / self.success_overlap, 1.0)
 
-    def _judge(self, index: np.ndarray, trace: np.ndarray) -> None:
+    def judge(self, sim: Simulation, index: np.ndarray, trace: np.ndarray) -> None:
         """The score is the largest overlap so far; only blocks that moved are measured again."""
-        pose = trace[:, -1, 2:5]
+        pose, measured = trace[:, -1, 2:5], sim.memory["pose"]
         if self.strength("size"):  # a larger block on a larger target is the same picture seen from nearer
             pose = TARGET + (pose - TARGET) / [self.block_scale(), self.block_scale(), 1]
-        moved = (pose != self._scored[index]).any(axis=1).nonzero()[0]
+        moved = (pose != measured[index]).any(axis=1).nonzero()[0]
         if len(moved):
             index, pose = index.take(moved), pose.take(moved, axis=0)
             covered = overlap(pose)
-            score = np.maximum(self.score[index], covered)
-            self._scored[index], self._covered[index], self.score[index] = pose, covered, score
-            self.success[index] = score >= self.success_overlap
+            score = np.maximum(sim.score[index], covered)
+            measured[index], sim.memory["covered"][index], sim.score[index] = pose, covered, score
+            sim.success[index] = score >= self.success_overlap
 
 
 def distance_to_block(points: np.ndarray, pose: np.ndarray) -> np.ndarray:

@@ -1,0 +1,132 @@
+"""What every controller is: it decides for N copies what is executed, and owns what each copy has seen and planned."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from ilbook import used
+from ilbook.errors import UserError
+
+Seed = int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is done now, in N copies.
+
+    `action` (N, A) is executed; `label` (N, A) is what was meant, for data. `asked` (N,) tells whose policy answered
+    just now, `window` what they looked at; `chunk` (N, H, A) is what each copy follows, until the next decision. `more`
+    carries what a learner or a monitor needs beside that, arrays (N, ...). Rows of copies that are not alive mean
+    nothing.
+    """
+
+    action: np.ndarray
+    label: np.ndarray
+    asked: np.ndarray
+    chunk: np.ndarray | None = None
+    window: dict[str, np.ndarray] | None = None
+    more: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class World(Protocol):
+    """What a controller needs of a simulation, or of a robot: the present command (N, A), and looks."""
+
+    command: np.ndarray
+
+    def see(self, inputs: Sequence[str], copies: np.ndarray | None = None) -> dict[str, np.ndarray]: ...
+
+
+class Controller(ABC):
+    """Drives N copies that begin, look and end independently of each other.
+
+    In each control step: `asks` says who has to look, `request` takes what they saw, `answer` works, `deliver` hands
+    the answer in, `action` is executed. `decide` does all of it; with `delay`, an answer arrives that many steps late.
+    A robot's thread calls the same methods in its own time.
+    """
+
+    inputs: tuple[str, ...] = ("obs",)
+    columns: ClassVar[dict[str, object]] = {}  # what tells it apart in a table, such as {"n_exec": 4}
+    delay: int = 0  # control steps
+
+    def __init__(self, seed: int = 0):
+        used.note_type(type(self))
+        self.seed = seed
+        self._generators: list[np.random.Generator] = []  # one a copy
+        self._pending: list[tuple[int, object, object]] = []  # age, question, answer
+
+    def reset(self, seeds: Sequence[Seed], copies: np.ndarray | None = None) -> None:
+        """Episodes begin in these copies (all, or indices): forget their past. Their chance comes from their seeds."""
+        if copies is None:
+            self._generators, self._pending = [self._generator(seed) for seed in seeds], []
+            self._begin(np.arange(len(seeds)), everything=True)
+            return
+        self._known(copies)
+        for index, seed in zip(copies, seeds, strict=True):
+            self._generators[index] = self._generator(seed)
+        self._begin(np.asarray(copies), everything=False)
+
+    def _generator(self, seed: Seed) -> np.random.Generator:
+        return np.random.default_rng((self.seed, *(seed if isinstance(seed, tuple) else (seed,))))
+
+    def _known(self, copies: np.ndarray) -> None:
+        n = len(self._generators)
+        if len(copies) and not 0 <= np.min(copies) <= np.max(copies) < n:
+            what = f"was reset for {n} copies" if n else "was never reset"
+            raise UserError(f"{type(self).__name__} {what} and is asked for copy {int(np.max(copies))}; reset it first")
+
+    @abstractmethod
+    def _begin(self, copies: np.ndarray, everything: bool) -> None:
+        """Forget these copies (n,); `everything` says that they are all there are."""
+
+    def take_over(self, states: np.ndarray, copies: np.ndarray) -> None:  # noqa: B027 - most have nothing to do
+        """Go on from states (n, S) to which somebody else brought these copies; after `reset`."""
+
+    def asks(self, alive: np.ndarray) -> np.ndarray:
+        """Which of the copies that are `alive` (N,) have to look now: (N,)."""
+        return alive
+
+    @abstractmethod
+    def request(self, seen: dict[str, np.ndarray], copies: np.ndarray) -> object | None:
+        """Take what these copies see, arrays (n, ...); returns the question for `answer`, None if there is none."""
+
+    def answer(self, question: object) -> object:
+        """What the policy says to it; may take its time, in another thread too."""
+        return question
+
+    @abstractmethod
+    def deliver(self, question: object, answer: object, late: int = 0) -> None:
+        """The answer is in, `late` control steps after its question."""
+
+    @abstractmethod
+    def action(self, alive: np.ndarray, command: np.ndarray) -> Decision:
+        """What to execute now; whoever has no plan holds its command (N, A)."""
+
+    def decide(self, world: World, alive: np.ndarray) -> Decision:
+        """Look, answer and act for the copies that are alive (N,)."""
+        self._known(np.flatnonzero(alive))
+        copies = np.flatnonzero(self.asks(alive))
+        question = self.request(world.see(self.inputs, copies), copies) if len(copies) else None
+        if question is not None:
+            self._pending.append((0, question, self.answer(question)))
+        waiting = []
+        for age, asked, answer in self._pending:
+            if age >= self.delay:
+                self.deliver(asked, answer, age)
+            else:
+                waiting.append((age + 1, asked, answer))
+        self._pending = waiting
+        return self.action(alive, world.command)
+
+    def save(self) -> dict:
+        """All that it knows of its copies, to go on from later."""
+        return copy.deepcopy({name: value for name, value in vars(self).items() if name.startswith("_")})
+
+    def restore(self, saved: dict) -> None:
+        """Be as `save` found it."""
+        vars(self).update(copy.deepcopy(saved))

@@ -1,0 +1,127 @@
+"""Batch samplers: where a loss gets its examples from, as tensors in memory."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ilbook import used
+from ilbook.data.episodes import Episodes
+from ilbook.errors import UserError, unknown
+from ilbook.policies.base import Batch, Policy, device
+
+
+class Batches(Protocol):
+    """What `fit` learns from."""
+
+    def prepare(self, policy: Policy) -> None:
+        """Fit the normalisers of the policy that are not fitted, and make ready for its windows and inputs."""
+
+    def draw(self, size: int, generator: torch.Generator) -> Batch:
+        """A batch of `size` examples; the generator is the only source of chance."""
+
+
+class WindowBatches:
+    """Windows around steps of episodes, all equally likely or by `weights` (T,), one for each step."""
+
+    def __init__(self, episodes: Episodes, weights: np.ndarray | None = None):
+        used.note("learning.batches")
+        self.episodes = episodes
+        if weights is not None:
+            weights = np.asarray(weights, dtype=float)
+            if weights.shape != (episodes.n_steps,) or (weights < 0).any() or not weights.any():
+                raise UserError(f"weights have shape {weights.shape}; give {episodes.n_steps} numbers >= 0, not all 0")
+        self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
+
+    def prepare(self, policy: Policy) -> None:
+        self.inputs = [name for name in policy.inputs if name not in self.made_here]
+        for name, shape in policy.inputs.items():
+            if name in self.inputs and name not in self.episodes.arrays:
+                raise unknown(f"array that {type(policy).__name__} looks at", name, self.episodes.arrays)
+            found = self.episodes.arrays[name].shape[1:] if name in self.inputs else shape
+            if found != tuple(shape):
+                raise UserError(f"{type(policy).__name__} takes {name!r} of shape {shape}; the episodes have {found}")
+        if self.episodes["action"].shape[1:] != (policy.action_size,):
+            found = self.episodes["action"].shape[1:]
+            raise UserError(f"the policy takes action of size {policy.action_size}; the episodes have {found}")
+        policy.fit_normalisers(self._for_normalisers())
+        self.named_action = "action" in policy.inputs
+        self.rows = [torch.as_tensor(rows) for rows in policy.windows.indices(self.episodes)]
+        place = device()
+        self.obs = {name: self._tensor(name).to(place) for name in self.inputs}
+        self.action = self._tensor("action").to(place)
+
+    made_here: tuple[str, ...] = ("action",)  # inputs that are no array of the episodes
+
+    def _for_normalisers(self) -> Episodes:
+        return self.episodes
+
+    def _tensor(self, name: str) -> torch.Tensor:
+        array = self.episodes[name]
+        return torch.as_tensor(np.asarray(array), dtype=None if array.dtype == np.uint8 else torch.float32)
+
+    def draw(self, size: int, generator: torch.Generator) -> Batch:
+        if self.weights is None:
+            chosen = torch.randint(self.episodes.n_steps, (size,), generator=generator)
+        else:
+            chosen = torch.multinomial(self.weights, size, replacement=True, generator=generator)
+        seen, future, valid, past, past_valid = (rows[chosen] for rows in self.rows)
+        obs = {name: array[seen] for name, array in self.obs.items()}
+        before = self.action[past] * past_valid[..., None].to(self.action)
+        if self.named_action:
+            obs |= {"action": before, "action_valid": past_valid}
+        obs |= self.more(chosen, generator)
+        return Batch(obs, self.action[future], valid.to(self.action.device), before, past_valid)
+
+    def more(self, chosen: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """Further inputs for the chosen steps (B,)."""
+        return {}
+
+
+class GoalBatches(WindowBatches):
+    """Goals in hindsight: what was reached `goal` steps or less later in the same episode is what was wanted.
+
+    `achieved` names the array (T, G) whose future values are the goals (Lynch et al. 2020, play; HER's "future").
+    """
+
+    made_here = ("action", "goal")
+
+    def __init__(self, episodes: Episodes, achieved: str, ahead: int = 1_000_000, weights: np.ndarray | None = None):
+        super().__init__(episodes, weights)
+        used.note("learning.batches")
+        self.achieved, self.ahead = achieved, ahead
+        self.goals = torch.as_tensor(np.asarray(episodes[achieved]), dtype=torch.float32)
+        self.last = torch.as_tensor(np.repeat(episodes.episode_ends - 1, episodes.lengths))
+
+    def _for_normalisers(self) -> Episodes:
+        return self.episodes.with_array("goal", self.episodes[self.achieved])
+
+    def more(self, chosen, generator):
+        room = torch.clamp(self.last[chosen] - chosen, max=self.ahead)
+        share = torch.rand(len(chosen), generator=generator)
+        later = chosen + torch.minimum((share * (room + 1)).long(), room)
+        return {"goal": self.goals[later].to(device())}
+
+
+class MixedBatches:
+    """Half of each batch from one source, half from another: own experience beside demonstrations (RLPD)."""
+
+    def __init__(self, first: Batches, second: Batches):
+        used.note("learning.batches")
+        self.first, self.second = first, second
+
+    def prepare(self, policy: Policy) -> None:
+        self.first.prepare(policy)  # its ranges count: the second finds the normalisers fitted
+        self.second.prepare(policy)
+
+    def draw(self, size: int, generator: torch.Generator) -> Batch:
+        one, two = self.first.draw(size - size // 2, generator), self.second.draw(size // 2, generator)
+        joined = {
+            field.name: torch.cat([getattr(one, field.name), getattr(two, field.name)])
+            for field in fields(Batch)
+            if field.name != "obs"
+        }
+        return Batch({name: torch.cat([one.obs[name], two.obs[name]]) for name in one.obs}, **joined)

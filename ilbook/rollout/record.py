@@ -1,0 +1,143 @@
+"""Episodes from rollouts: what was seen, what was meant, and demonstrations that succeed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ilbook import used
+from ilbook.control.base import Controller, Seed
+from ilbook.data.episodes import Episodes
+from ilbook.errors import UserError
+from ilbook.experts.base import GRADES, Expert, Style, graded
+from ilbook.rollout.play import play
+from ilbook.tasks.base import Task
+from ilbook.tasks.simulation import Simulation
+
+MORE = 16  # attempts at once where few succeed
+SAME_MODE = 100  # attempts at one demonstration in its mode before the style is given up
+
+
+def record(
+    task: Task, controller: Controller, seeds: Sequence[Seed], camera: int | None = None, only: str | None = None
+) -> Episodes:
+    """One episode from each seed: arrays state (T, S), obs (T, O), action (T, A), what was meant, and executed (T, A).
+
+    float32, SI units; `camera` adds image (T, size, size, 3) uint8. `only` names a column, such as "success": episodes
+    without it are left out. `meta` has lists of seed, success, score and the task's `info` of those that are kept.
+    """
+    sim = task.batch(len(seeds))
+    parts, steps = _recorded(sim, controller, seeds, camera)
+    good = np.ones(len(seeds), bool) if only is None else np.asarray(getattr(sim, only), bool)
+    if not good.any():
+        raise UserError(f"{task.name}: none of {len(seeds)} episodes has {only}; try more, or record all of them")
+    kept = [i for i in np.flatnonzero(good) if steps[i]]
+    arrays = {name: np.concatenate([np.stack(rows[i]) for i in kept]) for name, rows in parts.items()}
+    arrays["obs"] = task.observe(arrays["state"].astype(np.float64)).astype(np.float32)
+    columns = {"success": sim.success, "score": sim.score, **sim.info()}
+    meta = {"seed": [seeds[i] for i in kept]} | {name: values[kept].tolist() for name, values in columns.items()}
+    return Episodes(arrays, np.cumsum([steps[i] for i in kept]), meta)
+
+
+def _recorded(sim: Simulation, controller: Controller, seeds: Sequence[Seed], camera: int | None):
+    """What each copy did: {array: rows of each copy}, and how many steps."""
+    used.note("rollout.record")
+    names = ("state", "action", "executed", *(("image",) if camera else ()))
+    parts = {name: [[] for _ in seeds] for name in names}
+    for step in play(sim, controller, seeds, camera=camera):
+        rows = {"state": step.state, "action": step.decision.label, "executed": step.decision.action}
+        index = np.flatnonzero(step.alive)
+        for name, values in rows.items():
+            values = values.astype(np.float32)
+            for i in index:
+                parts[name][i].append(values[i])
+        for k, i in enumerate(index if camera else ()):
+            parts["image"][i].append(step.picture[k])
+    return parts, [len(rows) for rows in parts["state"]]
+
+
+Attempt = tuple[np.ndarray, np.ndarray]  # states (T, S) and clean actions (T, A) of one episode
+
+
+def demonstrate(
+    expert_type: type[Expert], n: int, seed: int, style: Style | None = None, patience: float = 1.0
+) -> Episodes:
+    """`n` successful demonstrations: arrays state (T, S) and action (T, A), float32. Actions are the clean targets.
+
+    `style` is the expert's `human` unless told. Starts whose demonstration fails are passed over; `meta["tried"]` tells
+    how many were needed. `patience` multiplies the time that an episode may take: slow operators need it. An expert
+    that takes turns shows its modes one after the other, unless the style has one, and tries a failed one again.
+    """
+    if n < 1:
+        raise UserError(f"{n} demonstrations asked for; ask for at least 1")
+    style, task = expert_type.human if style is None else style, expert_type.demo_task
+    task = replace(task, max_steps=round(patience * task.max_steps))
+    return (_in_turns if expert_type.takes_turns else _one_by_one)(expert_type, task, style, n, seed)
+
+
+def _one_by_one(expert_type: type[Expert], task: Task, style: Style, n: int, seed: int) -> Episodes:
+    tries: list[Attempt | None] = []
+    while (good := sum(episode is not None for episode in tries)) < n:
+        if len(tries) > 20 * n + 20:
+            raise UserError(
+                f"{task.name}: only {good} of {len(tries)} demonstrations succeeded; choose a gentler style"
+            )
+        # As many as are missing; where few succeed, ever more at once, of which the last ones are then left out.
+        seeds = [(seed, len(tries) + i) for i in range(max(n - good, min(len(tries), MORE)))]
+        tries += _attempts(task, expert_type(style), seeds, lambda sim: sim.success)
+    kept = [i for i, episode in enumerate(tries) if episode is not None][:n]
+    return joined([tries[i] for i in kept], {"tried": kept[-1] + 1})
+
+
+def _in_turns(expert_type: type[Expert], task: Task, style: Style, n: int, seed: int) -> Episodes:
+    modes = np.arange(n) % expert_type.n_modes if style.mode is None else np.full(n, style.mode)
+    kept: list[Attempt | None] = [None] * n
+    tried = 0
+    for again in range(SAME_MODE):
+        missing = [i for i in range(n) if kept[i] is None]
+        if not missing:
+            return joined(kept, {"tried": tried})
+        tried += len(missing)
+        seeds, wanted = [(seed, i, again) for i in missing], modes[missing]
+        found = _attempts(task, expert_type(style, wanted), seeds, lambda sim, w=wanted: sim.info()["mode"] == w)
+        for i, episode in zip(missing, found, strict=True):
+            kept[i] = episode
+    raise UserError(f"{task.name}: {len(missing)} demonstrations failed {SAME_MODE} times; choose a gentler style")
+
+
+def _attempts(
+    task: Task, expert: Expert, seeds: Sequence[Seed], good: Callable[[Simulation], np.ndarray]
+) -> Iterator[Attempt | None]:
+    """One episode from each seed, None where it was not good."""
+    sim = task.batch(len(seeds))
+    parts, _ = _recorded(sim, expert, seeds, None)
+    won = good(sim)
+    for i in range(len(seeds)):
+        yield (np.stack(parts["state"][i]), np.stack(parts["action"][i])) if won[i] else None
+
+
+def demonstrate_graded(expert_type: type[Expert], n: int, seed: int, skill: str, operators: int = 3) -> Episodes:
+    """`n` demonstrations by several operators of one skill; the array operator (T,) int8 tells them apart.
+
+    Operators differ by the mode that they prefer. All skills meet starts of their own: `seed` and skill decide them.
+    """
+    if n % operators:
+        raise UserError(f"{n} demonstrations cannot be shared by {operators} operators; ask for a multiple")
+    kept, who, tried = [], [], 0
+    for operator in range(operators):
+        style = graded(skill, mode=operator % expert_type.n_modes)
+        own_seed = 100 * seed + 10 * list(GRADES).index(skill) + operator
+        part = demonstrate(expert_type, n // operators, own_seed, style, patience=2.0)
+        kept += [(episode["state"], episode["action"]) for episode in part]
+        who.append(np.full(part.n_steps, operator, dtype=np.int8))
+        tried += part.meta["tried"]
+    return joined(kept, {"tried": tried, "skill": skill}).with_array("operator", np.concatenate(who))
+
+
+def joined(kept: Sequence[Attempt], meta: dict) -> Episodes:
+    """Episodes from pairs of states (T, S) and actions (T, A)."""
+    states, actions = zip(*kept, strict=True)
+    arrays = {"state": np.concatenate(states), "action": np.concatenate(actions)}
+    return Episodes(arrays, np.cumsum([len(a) for a in actions]), meta)

@@ -1,0 +1,25 @@
+"""What a servo may be asked to do in one control step: the box of its targets and its speed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def limit(
+    action: np.ndarray,
+    command: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    reach: float,
+    weight: float | np.ndarray = 1.0,
+) -> np.ndarray:
+    """The move (N, A) of commanded positions (N, A) towards targets (N, A), metres or radians.
+
+    Targets are brought into the box from `low` to `high` (A,) first; the move is then at most `reach` long, each
+    action counting `weight` (a number or (A,)) in its length. Its direction stays.
+    """
+    move = np.minimum(np.maximum(action, low), high)
+    move -= command
+    distance = np.sqrt(((move * weight) ** 2).sum(axis=1, keepdims=True))
+    move *= np.minimum(1.0, reach / np.maximum(distance, 1e-12))
+    return move
