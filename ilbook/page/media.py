@@ -7,7 +7,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import mediapy
 import numpy as np
@@ -15,9 +15,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ilbook import paths
 from ilbook.errors import UserError
-
-if TYPE_CHECKING:
-    from ilbook.tasks.base import Task
 
 LARGEST = 400_000  # bytes of an embedded film; base64 adds a third, and a page holds several
 QUALITIES = (20, 26, 32, 38, 44)  # x264's constant rate factors, tried until the film is small enough
@@ -87,16 +84,6 @@ def show(frames: np.ndarray, fps: float, title: str, alt: str, width: int | None
         return Film(encode(frames, fps), alt, title, width)
     except paths.NoEncoder as error:
         return strip(frames, fps=fps, alt=alt, title=f"{title} (stills only: {error})")
-
-
-def film(
-    task_type: type[Task], states: np.ndarray, title: str, alt: str, size: int = 240, nice: bool = False
-) -> Film | Picture:
-    """A film of a task's states (T, S) at its own speed; see `show`. `nice` adds shadows, at a third of the speed."""
-    from ilbook.draw.render import renderer
-
-    drawn = renderer(task_type, size, nice)
-    return show(drawn.frames(np.atleast_2d(states)[:, : drawn.model.nq]), task_type.control_hz, title, alt)
 
 
 def encode(frames: np.ndarray, fps: float, largest: int = LARGEST) -> bytes:

@@ -93,7 +93,7 @@ def _roles(names: Sequence[str], roles: Names | None) -> dict[str, str]:
 
 
 def trajectories(
-    task_type: type[Task],
+    task: Task | type[Task],
     states: Sequence[np.ndarray],
     ax: Axes | None = None,
     role: str = "expert",
@@ -116,7 +116,7 @@ def trajectories(
         raise UserError(f"there are {len(states)} trajectories and {len(success)} successes; give one for each")
     ax = _axes(ax, 4.4, 4.4)
     if not ax.images:
-        drawn = renderer(task_type, SCENE_SIZE)
+        drawn = renderer(task() if isinstance(task, type) else task, SCENE_SIZE)
         across, upward = ("xyz"[axis] for axis in drawn.view.world_axes)
         positions = drawn.model.qpos0 if scene is None else np.asarray(scene)[: drawn.model.nq]
         ax.imshow(drawn.frames(positions[None], moving=scene is not None)[0], extent=drawn.window)

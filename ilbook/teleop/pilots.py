@@ -22,9 +22,9 @@ class Pilot(ABC):
 
     help: str  # how to drive, for the page
 
-    def __init__(self, task_type: type[Task]):
-        self.task_type, self.step = task_type, 1.0 / task_type.control_hz  # s
-        self.lens = View.of(task_type.load_model(), task_type.camera, 1)  # its pixels are shares of the picture
+    def __init__(self, task: Task):
+        self.task, self.step = task, 1.0 / task.control_hz  # s
+        self.lens = View.of(task.load_model(), task.camera, 1)  # its pixels are shares of the picture
 
     @abstractmethod
     def act(self, hand: Hand, state: np.ndarray) -> np.ndarray:
@@ -47,7 +47,7 @@ class Pilot(ABC):
         return point if np.isfinite(point).all() else None
 
     def _allowed(self, target: np.ndarray) -> np.ndarray:
-        return np.clip(target, self.task_type.action_low, self.task_type.action_high)
+        return np.clip(target, self.task.action_low, self.task.action_high)
 
 
 class PlanarPilot(Pilot):
@@ -60,7 +60,7 @@ class PlanarPilot(Pilot):
 
     def act(self, hand: Hand, state: np.ndarray) -> np.ndarray:
         point = self.under(hand.drag, 0.0)
-        way = self.task_type.max_speed * self.step * hand.direction
+        way = self.task.max_speed * self.step * hand.direction
         return self._allowed(state[-2:] + way if point is None else point)
 
     def points(self, action: np.ndarray) -> np.ndarray:
@@ -87,8 +87,8 @@ class ArmPilot(Pilot):
     opened, shut = 0.5, 0.0  # rad of the jaws; shut is narrower than the cube, so it is held with full force
     jaw_step = 0.12  # rad in a control step: a jaw that snaps shut knocks the cube over
 
-    def __init__(self, task_type: type[Task]):
-        super().__init__(task_type)
+    def __init__(self, task: Task):
+        super().__init__(task)
         flat = self.lens.axes[:2, :2]  # right and up in the picture, on the table
         self.directions = flat / np.linalg.norm(flat, axis=1, keepdims=True)
         self.reset()
@@ -136,13 +136,13 @@ class ArmPilot(Pilot):
         return self._goal
 
 
-def pilot_for(task_type: type[Task]) -> Pilot:
+def pilot_for(task: Task) -> Pilot:
     """The pilot that fits the actions of a task; UserError where no hand device fits."""
-    if issubclass(task_type, arm.ArmTask):
-        return ArmPilot(task_type)
-    if len(task_type.action_low) == 2:
-        return PlanarPilot(task_type)
+    if isinstance(task, arm.ArmTask):
+        return ArmPilot(task)
+    if len(task.action_low) == 2:
+        return PlanarPilot(task)
     raise UserError(
-        f"{task_type.name} has {len(task_type.action_low)} actions and nobody wrote a pilot that drives them by hand; "
+        f"{task.name} has {len(task.action_low)} actions and nobody wrote a pilot that drives them by hand; "
         "add one to ilbook/teleop/pilots.py"
     )

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,30 +74,30 @@ class Session:
 
     def __init__(
         self,
-        task_type: type[Task],
+        task: Task | type[Task],
         out: str | Path,
         *,
         seed: int = 0,
         slack: float = SLACK,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.task_type, self.out = task_type, Path(out)
-        shifts = "".join(f"-{name}{strength:g}" for name, strength in task_type.strengths.items())
-        self.recovery = self.out / f"{task_type.name}{shifts}-unsaved.npz"
-        self.pilot = pilot_for(task_type)
-        self.parts = math.ceil(SHOWN_HZ / task_type.control_hz)  # pictures in a control step
-        self.period = 1.0 / (task_type.control_hz * self.parts)  # s between two ticks
+        self.task = task = task() if isinstance(task, type) else task
+        self.out = Path(out)
+        shifts = "".join(f"-{name}{strength:g}" for name, strength in task.shift)
+        self.recovery = self.out / f"{task.name}{shifts}-unsaved.npz"
+        self.pilot = pilot_for(task)
+        self.parts = math.ceil(SHOWN_HZ / task.control_hz)  # pictures in a control step
+        self.period = 1.0 / (task.control_hz * self.parts)  # s between two ticks
         self.state = IDLE
         self.message = "Press Record, then move."
         self.kept: list[Recording] = []
         self.woken = threading.Event()  # set by anything that a sleeping session must answer
         self._clock, self._lock = clock, threading.RLock()
-        self._task = task_type(1, threads=1)
-        self._task.max_steps = math.ceil(slack * task_type.max_steps)
+        self._sim = replace(task, max_steps=math.ceil(slack * task.max_steps)).batch(1, threads=1)
         self._inputs = Inputs()
         self._current: Recording | None = None
         self._sure = 0  # steps of it until the page was last heard
-        self._step_times: deque[float] = deque(maxlen=2 * math.ceil(task_type.control_hz) + 1)
+        self._step_times: deque[float] = deque(maxlen=2 * math.ceil(task.control_hz) + 1)
         self._heard = self._busy = clock()
         self._recover()
         self._next_seed = max([seed - 1, *(one.seed for one in self.kept)]) + 1
@@ -187,10 +187,10 @@ class Session:
             "action": np.stack([row for one in kept for row in one.actions]),
         }
         meta = {
-            "task": self.task_type.name,
+            "task": self.task.name,
             "source": "teleoperation",
-            "control_hz": self.task_type.control_hz,
-            "strengths": dict(self.task_type.strengths),
+            "control_hz": self.task.control_hz,
+            "strengths": dict(self.task.shift),
             "outcome": [one.outcome for one in kept],
             "score": [round(one.score, 4) for one in kept],
             "seed": [one.seed for one in kept],
@@ -203,7 +203,7 @@ class Session:
 
         UserError while recording, without episodes, or where a file is in the way and `force` is not given.
         """
-        path = self.out / (path or f"{self.task_type.name}-by-hand.npz")
+        path = self.out / (path or f"{self.task.name}-by-hand.npz")
         if path.suffix != ".npz":
             raise UserError(f"{path.name}: episodes are saved as .npz; name it {path.stem}.npz")
         with self._lock:
@@ -228,7 +228,7 @@ class Session:
                     return None
                 self._before = self._after
                 self._control()
-                self._after = self._task.state[0, : self._task.nq]
+                self._after = self._sim.state[0, : self._sim.nq]
             self._part = (self._part + 1) % self.parts
             return self.shot()
 
@@ -241,7 +241,7 @@ class Session:
 
     @property
     def score(self) -> float:
-        return float(self._task.score[0])
+        return float(self._sim.score[0])
 
     @property
     def step_rate(self) -> float:
@@ -252,10 +252,10 @@ class Session:
     @property
     def seconds(self) -> float:
         """Length of the episode that is being recorded."""
-        return len(self._current or ()) / self.task_type.control_hz
+        return len(self._current or ()) / self.task.control_hz
 
     def _control(self) -> None:
-        now, task = self._clock(), self._task
+        now, sim = self._clock(), self._sim
         if self.state != IDLE and now - self._heard > PATIENCE:
             # The page is gone: keep what was recorded up to its last sign of life.
             del self._current.states[self._sure :], self._current.actions[self._sure :]
@@ -265,7 +265,7 @@ class Session:
         hand = self._inputs.look(now)
         if hand.devices:
             self._busy = now
-        state = task.state[0]
+        state = sim.state[0]
         action = self.pilot.act(hand, state)
         self._target = self.pilot.where(action)
         if self.state == WAITING and hand.devices:
@@ -274,11 +274,11 @@ class Session:
             self._current.states.append(state.astype(np.float32))
             self._current.actions.append(np.asarray(action, dtype=np.float32))
             self._current.devices |= hand.devices
-        if self.state != WAITING and not task.done[0]:
-            task.step(action[None])
+        if self.state != WAITING and not sim.done[0]:
+            sim.step(action[None])
             self._step_times.append(now)
-        if self.state == RECORDING and task.done[0]:
-            self._finish("success" if task.success[0] else "failure" if task.failure[0] else "time")
+        if self.state == RECORDING and sim.done[0]:
+            self._finish("success" if sim.success[0] else "failure" if sim.failure[0] else "time")
 
     def _finish(self, outcome: str) -> None:
         current, self._current, self.state = self._current, None, IDLE
@@ -291,11 +291,11 @@ class Session:
         self._keep_safe()
 
     def _reset(self, seed: int) -> None:
-        self._task.reset(self._task.starts([seed]))
+        self._sim.reset(self.task.starts([seed]))
         self.pilot.reset()
         self._inputs.release()
-        self._before = self._after = self._task.state[0, : self._task.nq]
-        self._part, self._target = 0, self.pilot.where(self._task.command[0])
+        self._before = self._after = self._sim.state[0, : self._sim.nq]
+        self._part, self._target = 0, self.pilot.where(self._sim.command[0])
         self._busy = self._clock()
 
     # -- unsaved episodes ---------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ class Session:
     def _recover(self) -> None:
         if not self.recovery.exists():
             return
-        sizes = {"state": len(self.task_type.state_names), "action": len(self.task_type.action_low)}
+        sizes = {"state": len(self.task.state_names), "action": len(self.task.action_low)}
         try:
             old = files.read(self.recovery, sizes)
             listed = [old.meta[key] for key in ("seed", "outcome", "score", "devices")]

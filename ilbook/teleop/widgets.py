@@ -19,10 +19,10 @@ from ilbook import experts
 from ilbook.data import files
 from ilbook.draw.render import renderer
 from ilbook.errors import UserError
-from ilbook.experts.base import STEADY
 from ilbook.page import media
 from ilbook.page.live import is_live
 from ilbook.paths import root
+from ilbook.rollout.record import record
 from ilbook.tasks.base import Task
 from ilbook.teleop.pilots import pilot_for
 from ilbook.teleop.session import IDLE, RECORDING, WAITING, Session, Shot, paint, rate
@@ -36,7 +36,7 @@ JPEG_QUALITY = 80  # 7 kB for a picture of 384 x 384: at 20 a second a seventh o
 EVENTS = ("mousedown", "mouseup", "mouseleave", "wheel", "keydown", "keyup", "dragstart")
 WORDS = {IDLE: "practice", WAITING: "ready", RECORDING: "recording"}
 
-_open: dict[tuple[type[Task], Path], Teleop] = {}  # the last of each task and folder
+_open: dict[tuple[Task, Path], Teleop] = {}  # the last of each task and folder
 
 
 class _Screen(ipw.Image):
@@ -53,7 +53,7 @@ class Teleop(ipw.VBox):
 
     def __init__(self, session: Session, size: int = SIZE, start: bool = True):
         self.session, self.size = session, size
-        self._draw = renderer(session.task_type, size)
+        self._draw = renderer(session.task, size)
         self.sent = 0  # pictures
         self._sent_at: deque[float] = deque(maxlen=20)
         self._status_at = 0.0
@@ -83,7 +83,7 @@ class Teleop(ipw.VBox):
         self._discard = self._button("Discard", "", lambda: session.command("discard"))
         self._undo = self._button("Undo last", "", lambda: session.command("undo"))
         self._save = self._button("Save", "primary", self._save_now)
-        self._file = ipw.Text(f"{session.task_type.name}-by-hand.npz", layout={"width": "180px"})
+        self._file = ipw.Text(f"{session.task.name}-by-hand.npz", layout={"width": "180px"})
         self._replace = ipw.Checkbox(False, description="Replace", indent=False, layout={"width": "auto"})
         self.status, self._note = ipw.HTML(), ipw.HTML()
         help_text = f"{session.pilot.help} Enter: record or stop. Backspace: discard. Z: undo."
@@ -179,7 +179,7 @@ class Teleop(ipw.VBox):
 
 
 def teleop(
-    task_type: type[Task],
+    task: Task | type[Task],
     out: str | Path | None = None,
     *,
     live: bool | None = None,
@@ -193,39 +193,40 @@ def teleop(
     page, papermill; `live=None` finds out) it is a film of `recorded`, a file that a session saved, or of a session in
     which the scripted expert is the hand.
     """
+    task = task() if isinstance(task, type) else task
     if not (is_live() if live is None else live):
-        return film(task_type, recorded, size=min(size, 256))
+        return film(task, recorded, size=min(size, 256))
     place = Path(out if out is not None else root() / "build" / "teleop").resolve()
-    if (old := _open.get((task_type, place))) is not None:
+    if (old := _open.get((task, place))) is not None:
         old.close()
-    session = Session(task_type, place, seed=seed) if old is None else old.session
+    session = Session(task, place, seed=seed) if old is None else old.session
     session.hear()
-    _open[task_type, place] = Teleop(session, size)
-    return _open[task_type, place]
+    _open[task, place] = Teleop(session, size)
+    return _open[task, place]
 
 
 # -- the static twin ---------------------------------------------------------------------------------------------------
-def film(task_type: type[Task], recorded: str | Path | None = None, size: int = 256) -> media.Film | media.Picture:
+def film(task: Task, recorded: str | Path | None = None, size: int = 256) -> media.Film | media.Picture:
     """The first recorded episode as a film with the targets that the hand meant; without a file an expert's."""
     if recorded is None:
-        who, ends = "the scripted expert in place of a hand", ["success"]  # others are not kept
-        episodes = experts.get(task_type.name).demonstrate(1, 0, STEADY)
+        who, episodes = "the scripted expert in place of a hand", record(task, experts.get(task.name)(), [0])
+        ends = ["success" if episodes.meta["success"][0] else "no success"]
     else:
-        sizes = {"state": len(task_type.state_names), "action": len(task_type.action_low)}
+        sizes = {"state": len(task.state_names), "action": len(task.action_low)}
         who, episodes = "a hand", files.read(Path(recorded), sizes)
         ends = episodes.meta.get("outcome") or ["end of the recording"]
     states, actions = (episodes.episode(0)[name].astype(float) for name in ("state", "action"))
-    frames = renderer(task_type, size).frames(states[:, : task_type.load_model().nq])
-    where = pilot_for(task_type).where
+    frames = task.render(states, size)
+    where = pilot_for(task).where
     shots = [Shot(state, where(action), True) for state, action in zip(states, actions, strict=True)]
     frames = np.stack([paint(frame, shot) for frame, shot in zip(frames, shots, strict=True)])
-    seconds = len(states) / task_type.control_hz
+    seconds = len(states) / task.control_hz
     title = (
-        f"A recorded session: {who} drives {task_type.name} ({seconds:.0f} s, {ends[0]}). "
+        f"A recorded session: {who} drives {task.name} ({seconds:.0f} s, {ends[0]}). "
         "In JupyterLab, this cell opens a window in which you drive with mouse, keys or gamepad, and record."
     )
     alt = (
-        f"Film of {seconds:.0f} seconds of {task_type.name}, driven by {who}. A ring marks the target that is asked "
+        f"Film of {seconds:.0f} seconds of {task.name}, driven by {who}. A ring marks the target that is asked "
         f"for, and the robot follows it. The red frame tells that it is being recorded. The end: {ends[0]}."
     )
-    return media.show(frames, task_type.control_hz, title, alt, width=size)
+    return media.show(frames, task.control_hz, title, alt, width=size)

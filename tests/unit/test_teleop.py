@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from ilbook.data import files
-from ilbook.draw.render import renderer
 from ilbook.errors import UserError
 from ilbook.page import media
 from ilbook.page.live import is_live
@@ -46,9 +45,9 @@ def key(kind: str, name: str, repeat: bool = False) -> dict:
 class Desk:
     """A session, its clock, and somebody at the mouse."""
 
-    def __init__(self, out, task_type=PushT, **options):
+    def __init__(self, out, task=PushT, **options):
         self.clock = Clock()
-        self.session = Session(task_type, out, clock=self.clock, **options)
+        self.session = Session(task, out, clock=self.clock, **options)
         self.lens = self.session.pilot.lens
 
     def run(self, seconds: float, *events: dict, alive: bool = True) -> None:
@@ -69,7 +68,7 @@ class Desk:
         return tuple(self.lens.to_pixels([point])[0])
 
     def pusher(self) -> np.ndarray:
-        return self.session._task.state[0, :2]
+        return self.session._sim.state[0, :2]
 
     def drive(self, points) -> None:
         """Press the mouse and pass by some points, half a second each, then let go."""
@@ -108,11 +107,11 @@ def test_a_drag_becomes_an_episode_of_targets_in_metres(desk):
 
 def test_what_is_recorded_gives_the_same_states_when_it_is_played_back(desk):
     desk.session.command("record")
-    desk.drive(desk.session._task.state[0, 2:4] + np.array([[0.0, 0.0], [0.1, 0.05], [-0.1, 0.02], [0.0, -0.1]]))
+    desk.drive(desk.session._sim.state[0, 2:4] + np.array([[0.0, 0.0], [0.1, 0.05], [-0.1, 0.02], [0.0, -0.1]]))
     desk.session.command("stop")
     episode = desk.session.episodes().episode(0)
-    task = PushT(1)
-    task.reset(PushT(1).starts([0]))
+    task = PushT().batch(1)
+    task.reset(PushT().starts([0]))
     for state, action in zip(episode["state"], episode["action"], strict=True):
         np.testing.assert_allclose(task.state[0], state, atol=1e-4)
         task.step(action[None].astype(np.float64))
@@ -228,17 +227,14 @@ def test_a_gamepad_drives_and_its_buttons_record(desk):
 
 def test_success_failure_and_time_end_an_episode(tmp_path):
     class Near(PushT):
-        success_overlap = 0.4
-        max_steps = 12
-
         def start(self, rng):
             state = super().start(rng)
             state[2:5] = (0.2272, 0.28, -np.pi / 4)
             state[[0, 5]], state[[1, 6]] = 0.2272, 0.4
             return state
 
-    desk = Desk(tmp_path / "a", Near, slack=1.0)
-    assert overlap(desk.session._task.state[:, 2:5])[0] < 0.4
+    desk = Desk(tmp_path / "a", Near(success_overlap=0.4, max_steps=12), slack=1.0)
+    assert overlap(desk.session._sim.state[:, 2:5])[0] < 0.4
     desk.session.command("record")
     desk.drive([(0.2272, 0.25), (0.2272, 0.25)])
     assert (desk.session.kept[0].outcome, desk.session.state) == ("success", IDLE)
@@ -256,12 +252,12 @@ def test_every_recording_has_a_new_start_and_a_discarded_one_is_not_kept(desk):
     starts = []
     for command in ("stop", "discard", "stop"):
         desk.session.command("record")
-        starts.append(desk.session._task.state[0].copy())
+        starts.append(desk.session._sim.state[0].copy())
         desk.drive([(0.25, 0.25)])
         desk.session.command(command)
     assert len({tuple(start) for start in starts}) == 3
     assert [one.seed for one in desk.session.kept] == [0, 2]
-    np.testing.assert_array_equal(starts[2], PushT(1).starts([2])[0])
+    np.testing.assert_array_equal(starts[2], PushT().starts([2])[0])
 
 
 def test_nothing_is_kept_of_an_episode_without_a_move(desk):
@@ -366,7 +362,7 @@ def test_a_new_session_takes_over_what_another_did_not_save(tmp_path):
 
 def test_a_shifted_task_does_not_take_over_the_episodes_of_the_nominal_one(tmp_path):
     short(Desk(tmp_path))
-    shifted = Desk(tmp_path, PushT.perturbed(friction=1.0))
+    shifted = Desk(tmp_path, PushT().shifted(friction=1.0))
     assert shifted.session.kept == []
     short(shifted)
     assert shifted.session.episodes().meta["strengths"] == {"friction": 1.0}
@@ -419,14 +415,14 @@ def test_a_picture_shows_where_the_target_is(desk):
 
 
 def test_the_lens_of_the_top_camera_agrees_with_the_picture():
-    task = PushT(1)
+    task = PushT()
     state = task.starts([0])
     state[0, :2] = (0.1, 0.4)
     size = 192
-    frame = renderer(PushT, size).frames(state[:, : task.nq])[0].astype(int)
+    frame = task.render(state, size)[0].astype(int)
     blue = (frame[..., 2] - frame[..., 0]) > 80
     rows, columns = np.nonzero(blue)
-    pilot = pilot_for(PushT)
+    pilot = pilot_for(PushT())
     ((x, y),) = pilot.where(np.array([0.1, 0.4]))
     assert (columns.mean() + 0.5) / size == pytest.approx(x, abs=0.01)
     assert (rows.mean() + 0.5) / size == pytest.approx(y, abs=0.01)
@@ -437,7 +433,7 @@ class Workbench(Desk):
     """The same for the arm."""
 
     def grasp(self) -> np.ndarray:
-        return arm.forward(self.session._task.state[0, :6])[0]
+        return arm.forward(self.session._sim.state[0, :6])[0]
 
 
 @pytest.fixture
@@ -474,7 +470,7 @@ def test_keys_move_the_gripper_as_the_picture_shows_it(bench):
 
 def test_space_closes_and_opens_the_jaws_once_a_press(bench):
     def width() -> float:
-        return bench.session._task.command[0, 5]
+        return bench.session._sim.command[0, 5]
 
     assert width() > 0.4
     bench.run(1.0, key("keydown", " "), key("keydown", " ", repeat=True), key("keyup", " "))
@@ -486,16 +482,16 @@ def test_space_closes_and_opens_the_jaws_once_a_press(bench):
 def test_whoever_lets_go_of_the_arm_stops_it(bench):
     bench.run(0.3, key("keydown", "w"))
     bench.run(0.5, key("keyup", "w"))
-    before = bench.session._task.command.copy()
+    before = bench.session._sim.command.copy()
     bench.run(1.0)
-    np.testing.assert_array_equal(bench.session._task.command, before)
+    np.testing.assert_array_equal(bench.session._sim.command, before)
 
 
 def test_a_mouse_out_of_reach_leaves_the_arm_within_its_limits(bench):
     bench.run(0.0, mouse("mousedown", 0.5, 0.5))
     for x, y in [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]:
         bench.run(1.0, mouse("mousemove", x, y))
-        command = bench.session._task.command[0]
+        command = bench.session._sim.command[0]
         assert np.isfinite(command).all() and (command >= arm.LOW).all() and (command <= arm.HIGH).all()
         assert bench.grasp()[2] > 0.0
 
@@ -504,7 +500,7 @@ def test_a_hand_can_solve_pick_and_place(bench):
     """With the mouse for the way, the wheel for the height, a key for the jaws, and eyes that know the state."""
     session = bench.session
     session.command("record")
-    task = session._task
+    sim = session._sim
 
     def glide(point, seconds=1.5):
         place = bench.seen([*point, bench.grasp()[2]])
@@ -514,18 +510,18 @@ def test_a_hand_can_solve_pick_and_place(bench):
 
     def sink(height):
         for _ in range(40):
-            off = arm.forward(task.command[0])[0][2] - height
+            off = arm.forward(sim.command[0])[0][2] - height
             if abs(off) < 0.003 or session.state == IDLE:
                 break
             bench.run(0.1, {"type": "wheel", "deltaY": np.clip(off, -0.01, 0.01) / 0.01 * 100, "deltaMode": 0})
 
-    cube, target = task.state[0, 6:8].copy(), task.state[0, 13:15].copy()
+    cube, target = sim.state[0, 6:8].copy(), sim.state[0, 13:15].copy()
     bench.run(0.0, mouse("mousedown", *bench.seen([*cube, bench.grasp()[2]])))
     glide(cube)
-    w, _, _, z = task.state[0, 9:13]
+    w, _, _, z = sim.state[0, 9:13]
     wanted = 2 * np.arctan2(z, w)
     for _ in range(60):
-        opening = arm.forward(task.command[0])[1][:2, 2]
+        opening = arm.forward(sim.command[0])[1][:2, 2]
         off = (wanted - np.arctan2(opening[1], opening[0]) + np.pi / 4) % (np.pi / 2) - np.pi / 4
         if abs(off) < 0.03:
             break
@@ -550,7 +546,7 @@ def test_a_task_that_no_hand_fits_is_refused():
         action_low = np.zeros(5)
 
     with pytest.raises(UserError, match="has 5 actions and nobody wrote a pilot"):
-        pilot_for(Odd)
+        pilot_for(Odd())
 
 
 # -- the widget, without a browser -------------------------------------------------------------------------------------
@@ -595,7 +591,7 @@ def test_a_reader_is_noticed_by_the_document_that_started_the_kernel(no_reader, 
 def widget(tmp_path):
     shown = widgets.teleop(PushT, tmp_path, live=True)
     yield shown
-    widgets._open[PushT, tmp_path].close()
+    widgets._open[PushT(), tmp_path].close()
 
 
 def test_running_the_cell_again_goes_on_with_the_same_session(widget, tmp_path):

@@ -228,7 +228,7 @@ def test_trajectories_lie_on_the_scene_and_failures_stand_out():
 
 
 def test_a_scene_shows_the_given_state():
-    start = PushT(1).starts([3])[0]
+    start = PushT().starts([3])[0]
     empty = viz.trajectories(PushT, PATHS).images[0].get_array()
     full = viz.trajectories(PushT, PATHS, scene=start).images[0].get_array()
     assert (empty != full).any(axis=-1).mean() > 0.02
