@@ -12,7 +12,7 @@ from pathlib import Path
 from ilbook.errors import UserError, unknown
 from ilbook.page import sources
 from ilbook.paths import root, write_file
-from ilbook.rollout.evaluate import WALL_TIME
+from ilbook.rollout import WALL_TIME
 from ilbook.stats import VERDICTS as DECIDED
 from ilbook.stats import Estimate
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from ilbook.errors import UserError
-from ilbook.page import media, widgets_trial
-from ilbook.page.widgets_trial import NEITHER, Contest, TrialDesk, sequential_tests, sequential_trial
+from ilbook.page import media
 from ilbook.stats.sequential.peeking import fisher_p
+from ilbook.teleop import trial as widgets_trial
+from ilbook.teleop.trial import NEITHER, Contest, TrialDesk, sequential_tests, sequential_trial
 
 N_MAX, ALPHA = 20, 0.05
 
