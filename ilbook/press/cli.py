@@ -16,7 +16,7 @@ from ilbook.press.cli_answer import Answer, columns, whole
 ROW_KEYS = ("id", "status", "seconds", "peak_mb", "claims")
 CLAIM_KEYS = (
     "id", "method", "notebook", "sentence", "verdict", "effect", "low", "high", "minimum", "n", "seeds",
-    "profile", "stale",
+    "profile", "stale", "why", "commit", "smallest_visible", "replications",
 )  # fmt: skip
 FEW_VIDEOS = 3  # more than that: name their folder
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _known(argv: list[str]) -> list[str]:
     """`argv`, or the error that names the nearest command."""
-    commands = ["run", "book", "hygiene", "claims", "methods", "tasks", "data", "doctor"]
+    commands = ["run", "book", "hygiene", "claims", "audit", "methods", "tasks", "data", "doctor"]
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         raise unknown("command", argv[0], commands)
     if argv[:1] == ["data"] and len(argv) > 1 and not argv[1].startswith("-"):
@@ -91,6 +91,11 @@ def _parser() -> argparse.ArgumentParser:
     claims = command("claims", _claims, "List every declared claim with its verdict.")
     claims.add_argument("--check", action="store_true", help="status 1 if a published verdict changed or is stale")
     claims.add_argument("--accept", action="store_true", help="record changed verdicts that CHANGELOG.md tells of")
+    audit = command("audit", _audit, "Run published pages again, drawn at random, and with other seeds.")
+    audit.add_argument("--pages", type=whole, default=2, metavar="N", help="pages to draw (default: 2)")
+    audit.add_argument("--seeds", type=whole, default=1, metavar="N", help="further seeds for each page (default: 1)")
+    audit.add_argument("--profile", default="lecture", help="whose results: lecture (default) or full")
+    audit.add_argument("--draw", type=whole, metavar="SEED", help="draw the pages that an earlier audit drew")
     command("methods", _methods, "List the methods of the book and how far each one has come.")
     command("tasks", _tasks, "List the simulated tasks.")
     command("doctor", _doctor, "Check this machine; every failing line says what to do.")
@@ -174,11 +179,11 @@ def _hygiene(arguments: argparse.Namespace) -> Answer:
 
 
 def _claims(arguments: argparse.Namespace) -> Answer:
-    from ilbook.page import claims
+    from ilbook.press import results
 
     if arguments.check or arguments.accept:
         return _check_claims(arguments.accept)
-    rows = [{key: row[key] for key in CLAIM_KEYS} for row in claims.rows()]
+    rows = [{key: row[key] for key in CLAIM_KEYS} for row in results.rows()]
     lines = [("claim", "notebook", "profile", "verdict", "effect (95 % interval)", "minimum", "n", "seeds", "")]
     for row in rows:
         where = (row["id"], row["notebook"], row["profile"])
@@ -200,6 +205,14 @@ def _check_claims(accept: bool) -> Answer:
     bad = sum(bool(row["problems"]) for row in rows)
     lines.append(f"{len(rows)} published verdicts checked, {bad} with a problem")
     return Answer(rows, "\n".join(lines), int(bad > 0))
+
+
+def _audit(arguments: argparse.Namespace) -> Answer:
+    from ilbook.press import audit
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    rows = audit.run(arguments.pages, arguments.seeds, arguments.profile, arguments.draw, sys.stderr)
+    return Answer(rows, "\n".join(audit.words(row) for row in rows), int(not all(row["ok"] for row in rows)))
 
 
 def _interval(row: dict) -> str:

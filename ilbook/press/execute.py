@@ -10,11 +10,10 @@ from typing import TextIO
 import psutil
 
 from ilbook.errors import UserError
-from ilbook.page import claims
 from ilbook.page.run import check_profile
 from ilbook.paths import root
+from ilbook.press import ledger, record
 from ilbook.press import notebook as notebooks
-from ilbook.press import record
 from ilbook.press.job import Job
 from ilbook.press.progress import Display
 from ilbook.press.record import Plan
@@ -57,7 +56,7 @@ def run(
     if publish:
         for plan, row in zip(plans, rows, strict=True):
             if row["status"] in GOOD:
-                file = claims.publish(plan.out, plan.notebook.id, profile)
+                file = ledger.publish(plan.out, plan.notebook.id, profile)
                 display.note(f"{plan.name}: published as {file.relative_to(top)}")
     return rows
 

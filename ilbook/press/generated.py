@@ -4,9 +4,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from ilbook.page import claims
+from ilbook.page.claims import VERDICTS
 from ilbook.paths import root
-from ilbook.press import learnability, methods
+from ilbook.press import learnability, methods, results
 from ilbook.press import notebook as notebooks
 
 BADGES = {  # word -> colour of its badge; failures are shown as loudly as successes
@@ -49,34 +49,41 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
 
 
+LEDGER_HEAD = "claim", "profile", "verdict", "effect (95 % interval)", "asked for", "could be seen", "sample", "commit"
+
+
 def ledger() -> str:
     """The page with every declared claim and its verdict, as Markdown."""
-    rows = claims.rows()
+    rows = results.rows()
     lines = ["# Ledger of claims", "", LEDGER_INTRODUCTION, ""]
     if not rows:
         return "\n".join([*lines, "No notebook declares a claim yet.", ""])
-    for profile in claims.LEDGER_PROFILES:
+    for profile in results.PROFILES:
         counts = Counter(row["verdict"] for row in rows if row["profile"] == profile)
         stale = sum(row["stale"] for row in rows if row["profile"] == profile)
-        words = ", ".join(f"{badge(verdict)} {counts[verdict]}" for verdict in claims.VERDICTS)
+        words = ", ".join(f"{badge(verdict)} {counts[verdict]}" for verdict in VERDICTS)
         lines.append(f"- Profile `{profile}`: {words}" + (f"; {{bdg-dark}}`stale` {stale}" if stale else ""))
     for name in dict.fromkeys(row["notebook"] for row in rows):
         mine = [row for row in rows if row["notebook"] == name]
         lines += ["", f"## {_title(name)}", "", f"Declared and judged in {_page(name)}.", ""]
-        lines += _table(
-            ("claim", "profile", "verdict", "effect (95 % interval)", "asked for", "sample"),
-            [_line(row) for row in mine],
-        )
+        lines += _table(LEDGER_HEAD, [_line(row) for row in mine])
+        stale = {row["profile"]: row["why"] for row in mine if row["stale"]}
+        lines += ["", *(f"- The {profile} result is stale: {_plain(why)}." for profile, why in stale.items())]
     return "\n".join([*lines, ""])
 
 
 def _line(row: dict) -> tuple[str, ...]:
+    """A row of the ledger; behind the verdict stand what makes it old and how often other seeds gave the same."""
     verdict = badge(row["verdict"]) + (" {bdg-dark}`stale`" if row["stale"] else "")
+    verdict += f"; {row['replications']}" if row["replications"] else ""
+    head = (_sentence(row), row["profile"], verdict)
     if row["effect"] is None:
-        return _sentence(row), row["profile"], verdict, "–", f"{row['minimum']:g}", "–"
+        return *head, "–", f"{row['minimum']:g}", "–", "–", "–"
     effect = f"{row['effect']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+    visible = "–" if row["smallest_visible"] is None else f"{row['smallest_visible']:.3f}"
     seeds = {0: "no training", 1: "1 seed"}.get(row["seeds"], f"{row['seeds']} seeds")
-    return _sentence(row), row["profile"], verdict, effect, f"{row['minimum']:g}", f"n = {row['n']}, {seeds}"
+    sample, commit = f"n = {row['n']}, {seeds}", f"`{row['commit']}`" if row["commit"] else "–"
+    return *head, effect, f"{row['minimum']:g}", visible, sample, commit
 
 
 def _sentence(row: dict) -> str:
@@ -87,7 +94,7 @@ def method_map() -> str:
     """The page with every method of the book and how far it has come, as Markdown."""
     rows = methods.rows()
     verdicts: dict[tuple[str, str], list[str]] = {}
-    for claim in claims.rows():
+    for claim in results.rows():
         verdicts.setdefault((claim["method"], claim["id"]), []).append(claim["verdict"])
     lines = ["# Map of methods", "", MAP_INTRODUCTION, ""]
     counts = Counter(row["status"] for row in rows)
@@ -145,7 +152,10 @@ def _set(row: dict, what: str) -> tuple[str, ...]:
 LEDGER_INTRODUCTION = """\
 Every claim of the book, whatever became of it. A claim was written down before its run; the recorded episodes decided.
 What the words mean, and why an interval is compared with the smallest effect that was asked for, stands in
-{doc}`how_to_read`. This page is made from the stored results each time the book is built; nobody edits it."""
+{doc}`how_to_read`. *Could be seen* is the smallest effect that a comparison of this size can tell from none; *supported
+in 4 of 5 seeds* counts runs of the whole page with other seeds. A result is *stale* when the code of its page, its data
+or the behaviour of a part of the package that it used has changed since the commit that made it. This page is made from
+the stored results each time the book is built; nobody edits it."""
 
 MAP_INTRODUCTION = """\
 The published systems that this book is to cover, part by part, and how far each one has come. *Planned*: nothing to

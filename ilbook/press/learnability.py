@@ -14,13 +14,13 @@ from typing import TextIO
 
 import torch
 
-from ilbook import data, tasks
+from ilbook import data, tasks, used
 from ilbook.control.receding import RecedingHorizon
 from ilbook.data import manifest
 from ilbook.data.windows import Windows
 from ilbook.errors import UserError, unknown
 from ilbook.learning.fit import Training, fit
-from ilbook.page import sources
+from ilbook.page import versions
 from ilbook.paths import root, write_file
 from ilbook.policies.bc import MLPPolicy
 from ilbook.rollout.evaluate import evaluate
@@ -28,9 +28,6 @@ from ilbook.stats import wilson
 
 STARTS = range(300_000, 300_200)  # met by no expert, notebook or other measurement
 SEED = 0
-# What can change a number; the rest that is reached by imports reads files or draws pictures.
-COUNTS = ("control", "learn", "nets", "policies", "data.episodes", "data.normalise", "tasks.")
-DRAWS = ("ilbook.tasks.draw", "ilbook.tasks.render", "ilbook.tasks.view")
 
 
 @dataclass(frozen=True)
@@ -65,12 +62,12 @@ def _measured() -> dict[str, dict]:
 
 
 def rows() -> list[dict]:
-    """One row for each shipped set, measured or not; `stale` says that the set or the code is no longer the same."""
+    """One row for each shipped set, measured or not; `stale` says that the set or a part that ran has changed."""
     measured, found = _measured(), []
     for name, entry in manifest.entries().items():
         row = {"set": name, **{key: entry[key] for key in ("task", "episodes", "steps", "bytes")}}
         result = measured.get(name)
-        stale = bool(result) and (result["data"], result["sources"]) != (entry["sha256"], _sources(entry["task"]))
+        stale = bool(result) and bool(result["data"] != entry["sha256"] or versions.stale(result))
         found.append(row | {"result": result, "stale": stale})
     return found
 
@@ -91,7 +88,9 @@ def measure(names: Iterable[str] = (), progress: TextIO | None = None, **changes
     for name in names:
         entry = entries[name]
         plain = Plain(**{**asdict(PLAIN[entry["task"]]), **changes})
-        result = _measure(name, entry, plain, progress)
+        with used.collected() as parts:
+            result = _measure(name, entry, plain, progress)
+        result["parts"] = versions.of(parts)
         results.append({"set": name, **result})
         if not changes:
             write_file(file(), json.dumps(dict(sorted({**_measured(), name: result}.items())), indent=1) + "\n")
@@ -127,14 +126,4 @@ def _measure(name: str, entry: dict, plain: Plain, progress: TextIO | None) -> d
         "threads": torch.get_num_threads(),
         "policy": asdict(plain),
         "data": entry["sha256"],
-        "sources": _sources(entry["task"]),
     }
-
-
-def _sources(task: str) -> str:
-    """Hash of the code that can change a number: training, policy, execution, and the one task with what it reaches."""
-    reached = sources.module_hashes(f"import ilbook.learning.fit, ilbook.policies.bc, ilbook.control, ilbook.tasks.{task}")
-    counting = tuple(f"ilbook.{name}" for name in COUNTS)
-    return sources.digest({
-        name: digest for name, digest in reached.items() if name.startswith(counting) and name not in DRAWS
-    })

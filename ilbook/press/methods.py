@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 from ilbook.errors import UserError, unknown
-from ilbook.page import claims
 from ilbook.paths import root
 from ilbook.press import notebook as notebooks
+from ilbook.press import results
 
 # Slug and caption of every part, in the order of the book. The first six belong to the first edition.
 PARTS = {
@@ -65,7 +65,7 @@ def rows() -> list[dict[str, Any]]:
     """The table of methods, each row with `claims`: the ids of the claims declared about that method."""
     table = load()
     found: dict[str, list[str]] = {row["slug"]: [] for row in table}
-    for claim in claims.rows():
+    for claim in results.rows():
         ids = found.get(claim["method"])
         if ids is None:
             raise _unknown(f"claim {claim['id']} of notebook {claim['notebook']}", "method", claim["method"], found)
