@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 
 from ilbook.errors import UserError, unknown
-from ilbook.rollout.evaluate import WALL_TIME
+from ilbook.rollout import WALL_TIME
 from ilbook.stats import VERDICTS as DECIDED
 from ilbook.stats import Estimate
 

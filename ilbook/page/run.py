@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ilbook import used
 from ilbook.errors import UserError, unknown
 from ilbook.paths import root, write_file
-from ilbook.rollout.evaluate import EVALUATED, WALL_TIME
+from ilbook.rollout import EVALUATED, WALL_TIME
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,11 +7,11 @@ import pkgutil
 import numpy as np
 import pytest
 import torch
-from ilbook.data.windows import Windows
 from safetensors.torch import load_file, save_file
 
 import ilbook.policies
 from ilbook.data.episodes import Episodes
+from ilbook.data.windows import Windows
 from ilbook.learning.fit import Training, fit
 from ilbook.policies.base import Policy
 

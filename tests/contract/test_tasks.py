@@ -8,12 +8,12 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from ilbook.tasks.registration import gym_ids
 
 from ilbook import tasks
 from ilbook.errors import UserError
 from ilbook.page import sources
 from ilbook.tasks.base import Task
-from ilbook.tasks.registration import gym_ids
 
 # Actions are positions in metres, so that they mean the same on a robot.
 NOT_MEANT = "we recommend using a symmetric and normalized space"

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from ilbook.data.windows import Windows
 
 from ilbook.control.receding import RecedingHorizon
+from ilbook.data.windows import Windows
 from ilbook.errors import UserError
 from ilbook.policies.base import Policy
 
