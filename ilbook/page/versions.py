@@ -20,7 +20,7 @@ from ilbook.paths import root
 GOLDEN = Path(ilbook.__file__).parents[1] / "tests" / "golden"  # beside the package whose behaviour it records
 COVERED = "covered_by_others.json"  # modules without a trace of their own, and why: {module: reason}
 # Cells that teach, ask or draw: hygiene sees to it that no other cell reads a name that they assign.
-TEACHING = {"exercise", "predict", "concept", "player", "hide-input"}
+NO_RESULT = ("exercise", "predict", "concept", "player", "hide-input")
 NAMED_PARAMETERS = ("profile", "seed")  # a published result names them itself
 MATTERS = ("ilbook", "notebooks", "data/manifest.json", "data/demos", "requirements.lock", "tests/golden")
 SHIPPED = {"data": "data/manifest.json"}  # kinds of parts that are files: the hash that their list gives is the version
@@ -34,7 +34,7 @@ def notebook_key(path: Path, parameters: dict[str, object] | None = None) -> dic
     `parameters` are the values of a run, where they differ from the notebook's own.
     """
     own = notebook_parameters(path)
-    code = _normal(notebook_code(path, leave={"parameters", *TEACHING}))
+    code = _normal(notebook_code(path, leave=("parameters", *NO_RESULT)))
     values = own | (parameters or {})
     return {
         "notebook": digest([sorted(own), code]),
@@ -44,7 +44,7 @@ def notebook_key(path: Path, parameters: dict[str, object] | None = None) -> dic
 
 def notebook_code(path: Path, leave: Iterable[str] = ()) -> list[ast.stmt]:
     """The statements of all code cells, without magics and docstrings; cells with a tag in `leave` are left out."""
-    return [statement for tags, tree in _cells(path) if not tags & set(leave) for statement in tree.body]
+    return [statement for tags, tree in _cells(path) if tags.isdisjoint(leave) for statement in tree.body]
 
 
 def notebook_parameters(path: Path) -> dict[str, object]:

@@ -8,6 +8,7 @@ from ilbook.page.claims import VERDICTS
 from ilbook.paths import root
 from ilbook.press import learnability, methods, results
 from ilbook.press import notebook as notebooks
+from ilbook.press.layout import interval
 
 BADGES = {  # word -> colour of its badge; failures are shown as loudly as successes
     "supported": "success",
@@ -31,25 +32,21 @@ def _plain(text: object) -> str:
     return re.sub(r"([\\`*_{}\[\]<>$|#])", r"\\\1", " ".join(str(text).split()))
 
 
+def _paths() -> dict[str, Path]:
+    return {path.stem: path for path in notebooks.paths(root())}
+
+
 def _page(notebook: str) -> str:
     """A link to the page of a notebook, by its id."""
     return f"{{doc}}`{_paths()[notebook].parent.name}/{notebook}`"
 
 
 def _title(notebook: str) -> str:
-    first = notebooks.read(_paths()[notebook]).cells[0]
-    return first.source.splitlines()[0].lstrip("# ").strip()
-
-
-def _paths() -> dict[str, Path]:
-    return {path.stem: path for path in notebooks.paths(root())}
+    return notebooks.read(_paths()[notebook]).cells[0].source.splitlines()[0].lstrip("# ").strip()
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
-
-
-LEDGER_HEAD = "claim", "profile", "verdict", "effect (95 % interval)", "asked for", "could be seen", "sample", "commit"
 
 
 def ledger() -> str:
@@ -63,31 +60,25 @@ def ledger() -> str:
         stale = sum(row["stale"] for row in rows if row["profile"] == profile)
         words = ", ".join(f"{badge(verdict)} {counts[verdict]}" for verdict in VERDICTS)
         lines.append(f"- Profile `{profile}`: {words}" + (f"; {{bdg-dark}}`stale` {stale}" if stale else ""))
+    head = ("claim", "profile", "verdict", "effect (95 % interval)", "asked for", "could be seen", "sample", "commit")
     for name in dict.fromkeys(row["notebook"] for row in rows):
-        mine = [row for row in rows if row["notebook"] == name]
         lines += ["", f"## {_title(name)}", "", f"Declared and judged in {_page(name)}.", ""]
-        lines += _table(LEDGER_HEAD, [_line(row) for row in mine])
+        mine = [row for row in rows if row["notebook"] == name]
+        lines += _table(head, [_line(row) for row in mine])
         stale = {row["profile"]: row["why"] for row in mine if row["stale"]}
         lines += ["", *(f"- The {profile} result is stale: {_plain(why)}." for profile, why in stale.items())]
     return "\n".join([*lines, ""])
 
 
 def _line(row: dict) -> tuple[str, ...]:
-    """A row of the ledger; behind the verdict stand what makes it old and how often other seeds gave the same."""
+    sentence = f"{_plain(row['sentence'])} (`{row['id']}`)"
     verdict = badge(row["verdict"]) + (" {bdg-dark}`stale`" if row["stale"] else "")
     verdict += f"; {row['replications']}" if row["replications"] else ""
-    head = (_sentence(row), row["profile"], verdict)
-    if row["effect"] is None:
-        return *head, "–", f"{row['minimum']:g}", "–", "–", "–"
-    effect = f"{row['effect']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
     visible = "–" if row["smallest_visible"] is None else f"{row['smallest_visible']:.3f}"
     seeds = {0: "no training", 1: "1 seed"}.get(row["seeds"], f"{row['seeds']} seeds")
-    sample, commit = f"n = {row['n']}, {seeds}", f"`{row['commit']}`" if row["commit"] else "–"
-    return *head, effect, f"{row['minimum']:g}", visible, sample, commit
-
-
-def _sentence(row: dict) -> str:
-    return f"{_plain(row['sentence'])} (`{row['id']}`)"
+    sample = "–" if row["effect"] is None else f"n = {row['n']}, {seeds}"
+    commit = f"`{row['commit']}`" if row["commit"] else "–"
+    return sentence, row["profile"], verdict, interval(row), f"{row['minimum']:g}", visible, sample, commit
 
 
 def method_map() -> str:

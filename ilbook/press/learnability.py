@@ -83,14 +83,14 @@ def measure(names: Iterable[str] = (), progress: TextIO | None = None, **changes
         if name not in entries:
             raise unknown("data set", name, entries)
         if entries[name]["task"] not in PLAIN:
-            raise UserError(f"no plain policy is defined for the task of '{name}'; add it to ilbook/learnability.py")
+            raise UserError(f"no plain policy is defined for the task of '{name}'; add it to PLAIN in learnability.py")
     results = []
     for name in names:
         entry = entries[name]
         plain = Plain(**{**asdict(PLAIN[entry["task"]]), **changes})
         with used.collected() as parts:
             result = _measure(name, entry, plain, progress)
-        result["parts"] = versions.of(parts)
+        result["parts"] = versions.known(parts)
         results.append({"set": name, **result})
         if not changes:
             write_file(file(), json.dumps(dict(sorted({**_measured(), name: result}.items())), indent=1) + "\n")
@@ -98,7 +98,7 @@ def measure(names: Iterable[str] = (), progress: TextIO | None = None, **changes
 
 
 def _measure(name: str, entry: dict, plain: Plain, progress: TextIO | None) -> dict:
-    task_type, demos = tasks.get(entry["task"]), data.load(name, pictures=False)
+    task, demos = tasks.get(entry["task"])(), data.load(name, pictures=False)
     torch.manual_seed(SEED)
     policy = MLPPolicy(
         demos["obs"].shape[1],
@@ -110,9 +110,10 @@ def _measure(name: str, entry: dict, plain: Plain, progress: TextIO | None) -> d
     )
     settings = Training(plain.steps, plain.batch, plain.learning_rate)
     begin = time.perf_counter()
-    fit(policy, demos, settings, SEED)
+    for _ in fit(policy, demos, settings, SEED):
+        pass
     seconds = time.perf_counter() - begin
-    table = evaluate(task_type, RecedingHorizon(policy, plain.n_exec, SEED), STARTS, "plain chunks").table
+    table = evaluate(task, RecedingHorizon(policy, plain.n_exec, SEED), STARTS, "plain chunks").table
     estimate = wilson(int(table["success"].sum()), len(table))
     if progress:
         interval = f"{estimate.effect:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"

@@ -1,5 +1,6 @@
 """Build the site: pages and executed notebooks are put together in build/stage, Jupyter Book makes build/site."""
 
+import json
 import os
 import re
 import shutil
@@ -10,12 +11,13 @@ from pathlib import Path
 from ilbook.errors import UserError
 from ilbook.page.run import check_profile
 from ilbook.paths import root
-from ilbook.press import generated, record
+from ilbook.press import generated, record, solutions
 from ilbook.press import notebook as notebooks
 
 CONFIGURATION = ("_config.yml", "_toc.yml", "references.bib")
 ASSETS = "book_assets"
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+PAGES = {"ledger": generated.ledger, "method_map": generated.method_map, "data": generated.data_sets}
 OPTIONS = ("--all", "--quiet", "--warningiserror", "--nitpick", "--keep-going")
 MOST_WARNINGS = 12
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
@@ -49,13 +51,9 @@ def build(profile: str = "lecture") -> Path:
         raise UserError(f"the site was not built; correct the pages and build again (all of it: {log}):\n  {shown}")
     # Numbers of a smoke run mean nothing, so its site must not stand where readers look.
     site = top / "build" / ("site-smoke" if profile == "smoke" else "site")
-    old = top / "build" / ".site.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if site.exists():
-        site.replace(old)
+    shutil.rmtree(site, ignore_errors=True)
     (output / "_build" / "html").replace(site)
     shutil.rmtree(output, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
     return site
 
 
@@ -65,23 +63,34 @@ def put_together(top: Path, profile: str) -> Path:
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     for page in sorted((top / "notebooks").rglob("*.md")):
-        _copy(page, stage / page.relative_to(top / "notebooks"))
+        _write(stage / page.relative_to(top / "notebooks"), page.read_text(encoding="utf-8"))
     for path in notebooks.choose(top, []):
-        _copy(_executed(top, path, profile), stage / path.relative_to(top / "notebooks"))
+        _write(stage / path.relative_to(top / "notebooks"), with_solutions(_executed(top, path, profile), path))
     for name in CONFIGURATION:
         if not (top / name).exists():
             raise UserError(f"{name} is missing from {top}; restore it from git")
-        _copy(top / name, stage / name)
+        shutil.copyfile(top / name, stage / name)
     shutil.copytree(top / ASSETS, stage / ASSETS)
-    (stage / "ledger.md").write_text(generated.ledger(), encoding="utf-8")
-    (stage / "method_map.md").write_text(generated.method_map(), encoding="utf-8")
-    (stage / "data.md").write_text(generated.data_sets(), encoding="utf-8")
+    for name, make in PAGES.items():
+        _write(stage / f"{name}.md", make())
     return stage
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+def with_solutions(executed: Path, path: Path) -> str:
+    """An executed notebook as JSON, with the solution folded below each exercise for which there is one."""
+    known = solutions.read(path)
+    book = json.loads(executed.read_text(encoding="utf-8"))
+    for number, what, name in reversed(notebooks.read(executed).checks()):
+        if what == "exercise" and name in known:
+            source = f":::{{dropdown}} A solution\n````python\n{known[name]}````\n:::"
+            new = f"solution-{len(book['cells'])}"
+            book["cells"].insert(number, {"id": new, "cell_type": "markdown", "metadata": {}, "source": source})
+    return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def _executed(top: Path, path: Path, profile: str) -> Path:
