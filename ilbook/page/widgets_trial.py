@@ -13,12 +13,12 @@ import numpy as np
 
 from ilbook.errors import UserError
 from ilbook.page import viz
+from ilbook.page.live import is_live
 from ilbook.page.media import Picture
 from ilbook.stats.sequential.base import Decision, SequentialTest
 from ilbook.stats.sequential.peeking import FIRST_LOOK, fisher_p
 from ilbook.stats.sequential.savi import SaviTest
 from ilbook.stats.sequential.step import synthesise
-from ilbook.teleop.widgets import is_live
 
 WORLDS = ((0.5, 0.5), (0.5, 0.5), (0.4, 0.7), (0.7, 0.4))  # rates of A and B; in half of the trials they are equal
 NEITHER = "neither"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from ilbook.draw.render import renderer
 from ilbook.errors import UserError
 from ilbook.experts.base import record
 from ilbook.page import media
+from ilbook.page.live import is_live
 from ilbook.paths import root
 from ilbook.tasks.base import Task
 from ilbook.teleop.pilots import pilot_for
@@ -225,17 +224,6 @@ def teleop(
     widget = Teleop(session, size)
     _sessions[task_type, place] = session, widget
     return widget
-
-
-def is_live() -> bool:
-    """Whether a reader sits before a notebook that runs: a kernel that Jupyter or VS Code started for a document, and
-    not the runner of this book.
-    """
-    if os.environ.get("ILBOOK_OUT"):
-        return False
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    started = any(os.environ.get(name) for name in ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD"))
-    return getattr(shell, "kernel", None) is not None and started
 
 
 # -- the static twin ---------------------------------------------------------------------------------------------------
