@@ -50,7 +50,10 @@ class RecedingHorizon(Controller):
                 "the next answer arrives, so choose smaller numbers"
             )
         if stride not in (None, self.n_exec):
-            raise UserError(f"{type(policy).__name__} dictates that {stride} actions are executed, not {self.n_exec}")
+            raise UserError(
+                f"{type(policy).__name__} dictates that {stride} actions are executed, not {self.n_exec}; "
+                "leave n_exec out, and the delay at most as long"
+            )
         self.policy, self.delay, self.promise = policy.to(device()), delay, promise
         self.inputs = tuple(name for name in policy.inputs if name != "action")
         self.columns = {"horizon": horizon, "n_exec": self.n_exec} | ({"delay": delay} if delay else {})

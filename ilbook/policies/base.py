@@ -123,6 +123,8 @@ class Policy(nn.Module, ABC):
             fresh = torch.full((n,), memory is None, device=place)
         if memory is None and self.memory_shapes:
             memory = {name: torch.zeros(n, *shape, device=place) for name, shape in self.memory_shapes.items()}
+        if tuple(fresh.shape) != (n,):
+            raise UserError(f"{self._name}: fresh has shape {tuple(fresh.shape)}, not {(n,)}; give one truth a copy")
         self._check_memory("got", memory, n)
         plan = self.plan(obs, noise, promise, memory, fresh)
         self._check_memory("returned", plan.memory, n)
