@@ -105,12 +105,12 @@ def _run_all(plans: list[Plan], jobs: int, limit: float, fresh: bool, display: D
                     job = todo.pop(future)
                     rows[job.plan.name] = row = _ended(job)
                     display.done(row)
-                for job in todo.values():
-                    if job.begun is not None and job.ended is None:
-                        job.watch()
-                        display.update(job.plan.notebook.id, job.cell, job.cells)
+                running = [job for job in todo.values() if job.begun is not None]
+                for job in running:
+                    job.watch()
+                display.update([(job.plan.notebook.id, job.cell, job.cells) for job in running])
         finally:
-            display.close()
+            display.bar.close()
             for job in todo.values():
                 job.stop()
             pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The pages that are written when the book is built: ledger of claims, map of methods, shipped demonstrations."""
+"""What is made when the book is built and put into its pages: ledger, map of methods, tables of demonstrations."""
 
 import re
 from collections import Counter
@@ -50,11 +50,11 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def ledger() -> str:
-    """The page with every declared claim and its verdict, as Markdown."""
+    """Every declared claim and its verdict, as Markdown."""
     rows = results.rows()
-    lines = ["# Ledger of claims", "", LEDGER_INTRODUCTION, ""]
     if not rows:
-        return "\n".join([*lines, "No notebook declares a claim yet.", ""])
+        return "No notebook declares a claim yet."
+    lines = []
     for profile in results.PROFILES:
         counts = Counter(row["verdict"] for row in rows if row["profile"] == profile)
         stale = sum(row["stale"] for row in rows if row["profile"] == profile)
@@ -67,7 +67,7 @@ def ledger() -> str:
         lines += _table(head, [_line(row) for row in mine])
         stale = {row["profile"]: row["why"] for row in mine if row["stale"]}
         lines += ["", *(f"- The {profile} result is stale: {_plain(why)}." for profile, why in stale.items())]
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def _line(row: dict) -> tuple[str, ...]:
@@ -82,20 +82,19 @@ def _line(row: dict) -> tuple[str, ...]:
 
 
 def method_map() -> str:
-    """The page with every method of the book and how far it has come, as Markdown."""
+    """Every method of the book and how far it has come, as Markdown."""
     rows = methods.rows()
     verdicts: dict[tuple[str, str], list[str]] = {}
     for claim in results.rows():
         verdicts.setdefault((claim["method"], claim["id"]), []).append(claim["verdict"])
-    lines = ["# Map of methods", "", MAP_INTRODUCTION, ""]
     counts = Counter(row["status"] for row in rows)
-    lines.append(", ".join(f"{badge(status)} {counts[status]}" for status in methods.STATUSES if counts[status]) + ".")
+    lines = [", ".join(f"{badge(status)} {counts[status]}" for status in methods.STATUSES if counts[status]) + "."]
     for part, caption in methods.PARTS.items():
         mine = [row for row in rows if row["part"] == part]
         if mine:
             lines += ["", f"## {caption}", ""]
             lines += _table(("method", "year", "status", "page", "claims"), [_method(row, verdicts) for row in mine])
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def _method(row: dict, verdicts: dict[tuple[str, str], list[str]]) -> tuple[str, ...]:
@@ -112,20 +111,11 @@ def _method(row: dict, verdicts: dict[tuple[str, str], list[str]]) -> tuple[str,
 
 
 def data_sets() -> str:
-    """The page with the shipped demonstrations and how well a plain policy clones each, as Markdown."""
+    """The shipped demonstrations and how well a plain policy clones each, as a table."""
     from ilbook.press.demos import RECIPES
 
-    rows = learnability.rows()
-    lines = ["# Demonstrations in the book", "", DATA_INTRODUCTION, ""]
     head = ("set", "what it is", "episodes", "steps", "size", "success of a plain clone (95 % interval)", "n")
-    lines += _table(head, [_set(row, RECIPES[row["set"]].what) for row in rows])
-    lines += ["", "## The plain policy", "", PLAIN_INTRODUCTION, ""]
-    names = ("task", "predicts", "executes", "training steps", "hidden layers", "batch", "learning rate")
-    plain = []
-    for task, p in learnability.PLAIN.items():
-        sizes = (f"{p.steps:,}", f"{p.depth} x {p.width}", str(p.batch), f"{p.learning_rate:g}")
-        plain.append((task, str(p.horizon), str(p.n_exec), *sizes))
-    return "\n".join([*lines, *_table(names, plain), ""])
+    return "\n".join(_table(head, [_set(row, RECIPES[row["set"]].what) for row in learnability.rows()]))
 
 
 def _set(row: dict, what: str) -> tuple[str, ...]:
@@ -140,26 +130,11 @@ def _set(row: dict, what: str) -> tuple[str, ...]:
     return f"`{row['set']}`", _plain(what), str(row["episodes"]), f"{row['steps']:,}", size, success, n
 
 
-LEDGER_INTRODUCTION = """\
-Every claim of the book, whatever became of it. A claim was written down before its run; the recorded episodes decided.
-What the words mean, and why an interval is compared with the smallest effect that was asked for, stands in
-{doc}`how_to_read`. *Could be seen* is the smallest effect that a comparison of this size can tell from none; *supported
-in 4 of 5 seeds* counts runs of the whole page with other seeds. A result is *stale* when the code of its page, its data
-or the behaviour of a part of the package that it used has changed since the commit that made it. This page is made from
-the stored results each time the book is built; nobody edits it."""
-
-MAP_INTRODUCTION = """\
-The published systems that this book is to cover, part by part, and how far each one has come. *Planned*: nothing to
-run yet. *Draft*: the notebook runs. *Faithful*: its mechanism was checked against the paper, and what differs is
-listed. *Reproduced*, *contradicted* and *inconclusive*: what the full profile said about the paper's claim."""
-
-DATA_INTRODUCTION = """\
-All demonstrations that come with the book. Each set is made by one command, `ilbook data make NAME`, from the seed in
-`data/manifest.json`, and loaded by `data.load("NAME")`. What a set is worth shows when it is cloned, so the table gives
-the success of one plain policy on 200 new starts, measured with `ilbook data learn`. Where it succeeds nearly always, a
-later method has little to add; where it seldom succeeds, there is room."""
-
-PLAIN_INTRODUCTION = """\
-A multilayer perceptron predicts the next actions relative to the present position, with a squared error; the first of
-them are executed, then it looks again. One training, one seed, ten minutes at most on two cores. Sets with pictures are
-cloned from their states here."""
+def plain_policies() -> str:
+    """The settings of the plain policy for each task, as a table."""
+    rows = []
+    for task, p in learnability.PLAIN.items():
+        sizes = (f"{p.steps:,}", f"{p.depth} x {p.width}", str(p.batch), f"{p.learning_rate:g}")
+        rows.append((task, str(p.horizon), str(p.n_exec), *sizes))
+    head = ("task", "predicts", "executes", "training steps", "hidden layers", "batch", "learning rate")
+    return "\n".join(_table(head, rows))

@@ -1,4 +1,4 @@
-"""What the runner shows while it works: live bars on a terminal, one plain line per finished notebook elsewhere."""
+"""What the runner shows while it works: a live bar on a terminal, one plain line per finished notebook elsewhere."""
 
 from collections import Counter
 from typing import TextIO
@@ -17,7 +17,6 @@ class Display:
         self.stream = stream
         self.total = total
         self.finished = 0
-        self.bars: dict[str, tqdm] = {}
 
     def note(self, text: str) -> None:
         """One lasting line."""
@@ -30,27 +29,17 @@ class Display:
         share, each = (f"{jobs} at a time, ", " each") if jobs > 1 else ("", "")
         what = f"{counted(waiting, 'notebook')} in the {profile} profile"
         self.note(f"Running {what}, {share}{counted(threads, 'thread')}{each}")
+        silent = True if self.stream is None else None  # None: only where it is no terminal
+        shape = "[{bar:20}] {desc} {elapsed}"
+        self.bar = tqdm(file=self.stream, disable=silent, leave=False, ascii="-#", bar_format=shape)
 
-    def update(self, name: str, cell: int, cells: int) -> None:
-        """Move the bar of a running notebook to the cell that runs now."""
-        if name not in self.bars:
-            silent = True if self.stream is None else None  # None: only where it is no terminal
-            shape = "{desc} [{bar:20}] cell {n_fmt}/{total_fmt} {elapsed}"
-            self.bars[name] = tqdm(
-                total=cells, desc=name, file=self.stream, disable=silent, leave=False, ascii="-#", bar_format=shape
-            )
-        self.bars[name].n = cell
-        self.bars[name].refresh()
-
-    def close(self, *names: str) -> None:
-        """Take the bars of these notebooks away (default: all)."""
-        for name in names or list(self.bars):
-            if name in self.bars:
-                self.bars.pop(name).close()
+    def update(self, running: list[tuple[str, int, int]]) -> None:
+        """Redraw the live line: a bar over the cells of the running notebooks (id, present cell, cells)."""
+        self.bar.n, self.bar.total = sum(cell for _, cell, _ in running), sum(cells for *_, cells in running)
+        self.bar.set_description_str(", ".join(f"{name} cell {cell}/{cells}" for name, cell, cells in running))
 
     def done(self, row: dict, age: float | None = None) -> None:
         """The lasting line of one notebook, and for a bad end the cell and the error."""
-        self.close(row["id"])
         self.finished += 1
         when = f"{clock(row['seconds'])}" if age is None else f"run {ago(age)} in {clock(row['seconds'])}"
         self.note(f"[{self.finished}/{self.total}] {row['id']}  {row['status']}  {when}")

@@ -17,7 +17,7 @@ from ilbook.press import notebook as notebooks
 CONFIGURATION = ("_config.yml", "_toc.yml", "references.bib")
 ASSETS = "book_assets"
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
-PAGES = {"ledger": generated.ledger, "method_map": generated.method_map, "data": generated.data_sets}
+MADE = (generated.ledger, generated.method_map, generated.data_sets, generated.plain_policies)
 OPTIONS = ("--all", "--quiet", "--warningiserror", "--nitpick", "--keep-going")
 MOST_WARNINGS = 12
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
@@ -58,12 +58,16 @@ def build(profile: str = "lecture") -> Path:
 
 
 def put_together(top: Path, profile: str) -> Path:
-    """Fill build/stage: written pages, executed notebooks, generated pages, settings; returns it."""
+    """Fill build/stage: pages with what is made for them, executed notebooks, settings; returns it."""
     stage = top / "build" / "stage"
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     for page in sorted((top / "notebooks").rglob("*.md")):
-        _write(stage / page.relative_to(top / "notebooks"), page.read_text(encoding="utf-8"))
+        text = page.read_text(encoding="utf-8")
+        for make in MADE:
+            mark = f"<!-- made here: {make.__name__} -->"
+            text = text.replace(mark, make()) if mark in text else text
+        _write(stage / page.relative_to(top / "notebooks"), text)
     for path in notebooks.choose(top, []):
         _write(stage / path.relative_to(top / "notebooks"), with_solutions(_executed(top, path, profile), path))
     for name in CONFIGURATION:
@@ -71,8 +75,6 @@ def put_together(top: Path, profile: str) -> Path:
             raise UserError(f"{name} is missing from {top}; restore it from git")
         shutil.copyfile(top / name, stage / name)
     shutil.copytree(top / ASSETS, stage / ASSETS)
-    for name, make in PAGES.items():
-        _write(stage / f"{name}.md", make())
     return stage
 
 

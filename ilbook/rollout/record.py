@@ -48,13 +48,13 @@ def _recorded(sim: Simulation, controller: Controller, seeds: Sequence[Seed], ca
     parts = {name: [[] for _ in seeds] for name in names}
     for step in play(sim, controller, seeds, camera=camera):
         rows = {"state": step.state, "action": step.decision.label, "executed": step.decision.action}
-        index = np.flatnonzero(step.alive)
+        rows = {name: values[step.alive].astype(np.float32) for name, values in rows.items()}
+        if camera:
+            rows["image"] = step.picture
         for name, values in rows.items():
-            values = values.astype(np.float32)
-            for i in index:
-                parts[name][i].append(values[i])
-        for k, i in enumerate(index if camera else ()):
-            parts["image"][i].append(step.picture[k])
+            for i, row in zip(np.flatnonzero(step.alive), values, strict=True):
+                if not sim.invalid[i]:  # data must be finite
+                    parts[name][i].append(row)
     return parts, [len(rows) for rows in parts["state"]]
 
 

@@ -16,7 +16,7 @@ from ilbook.page import viz
 from ilbook.page.live import is_live
 from ilbook.page.media import Picture
 from ilbook.stats.sequential.base import Decision, SequentialTest
-from ilbook.stats.sequential.peeking import PeekingTest, fisher_p
+from ilbook.stats.sequential.peeking import FIRST_LOOK, PeekingTest, fisher_p
 from ilbook.stats.sequential.savi import SaviTest
 from ilbook.stats.sequential.step import synthesise
 
@@ -229,7 +229,7 @@ def recorded(n_max: int = 50, alpha: float = 0.05, seed: int = 0) -> Picture:
             break
     else:
         raise UserError(f"none of {MOST_TRIED} trials of {n_max} pairs fools at level {alpha}; use more pairs")
-    contest.shown, contest.looks = decision.pairs, list(range(habit.first, decision.pairs + 1))
+    contest.shown, contest.looks = decision.pairs, list(range(FIRST_LOOK, decision.pairs + 1))
     contest.decide(answer)
     shown = draw(contest, tests)
     title = (

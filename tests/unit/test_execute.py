@@ -280,12 +280,14 @@ def test_the_bar_moves_with_the_cells_on_a_terminal_only():
         def isatty(self):
             return True
 
-    for stream, wanted in ((Terminal(), "01_page [##########----------] cell 2/4 00:0"), (io.StringIO(), "")):
+    for stream, wanted in ((Terminal(), True), (io.StringIO(), False)):
         display = progress.Display(stream, 1)
+        display.start(1, "smoke", 1, 1)
         for cell in (1, 2):
-            display.update("01_page", cell, 4)
-        assert wanted in stream.getvalue() and (wanted or not stream.getvalue())
-        display.close()
+            display.update([("01_page", cell, 4)])
+        assert ("[##########----------] 01_page cell 2/4 00:0" in stream.getvalue()) == wanted
+        assert ("\r" in stream.getvalue()) == wanted
+        display.bar.close()
 
 
 @pytest.mark.slow
