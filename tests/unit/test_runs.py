@@ -1,26 +1,59 @@
+"""The store of trainings: done once, reused visibly, and a new key says what changed."""
+
 import json
 import random
 import re
-from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from ilbook import used
+from ilbook.data.episodes import Episodes
+from ilbook.data.windows import Windows
 from ilbook.errors import UserError
-from ilbook.page import sources
+from ilbook.learning.batches import WindowBatches
+from ilbook.learning.fit import Training
 from ilbook.page import store as runs
 from ilbook.page.run import Run
+from ilbook.policies.bc import MLPPolicy
 
-DATA = {"obs": np.arange(6.0).reshape(3, 2), "action": np.ones((3, 1))}
-fitted = []  # one entry per training, outside every function that the key follows
+ARRAYS = {
+    "obs": np.linspace(-1, 1, 24, dtype=np.float32).reshape(12, 2),
+    "action": np.linspace(1, 2, 12, dtype=np.float32).reshape(12, 1),
+    "image": np.zeros((12, 2), np.float32),
+}
+SETTINGS = Training(steps=3, batch=4)
+power = 2  # what the loss reaches beside its own code
+trained = []  # one entry per training: the loss says so through `note`, which the key does not follow
 
 
-@dataclass(frozen=True)
-class Settings:
-    steps: int = 3
-    rate: float = 0.1
+def note():
+    import sys
+
+    sys.modules[__name__].trained.append(1)
+
+
+class Watched(MLPPolicy):
+    """A policy whose first loss of a training is counted, with a helper."""
+
+    def loss(self, batch, generator=None):
+        if self.training and not getattr(self, "seen", False):
+            self.seen = True
+            note()
+        return super().loss(batch) + 0.01 * penalty(self)
+
+
+def penalty(policy):
+    return sum(p.abs() ** power for p in policy.net.layers[0].bias)
+
+
+def make():
+    return Watched(2, 1, Windows(1, 2), width=4, depth=1)
+
+
+def episodes(ends=(5, 12), **changes):
+    return Episodes({**ARRAYS, **changes}, np.array(ends))
 
 
 @pytest.fixture(autouse=True)
@@ -29,41 +62,18 @@ def store(tmp_path, monkeypatch):
     monkeypatch.delenv("ILBOOK_FRESH", raising=False)
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "pyproject.toml").touch()
-    fitted.clear()
+    trained.clear()
     return tmp_path / "build" / "trained"
 
 
-def note():
-    """Count a training without the key seeing it."""
-    import sys
-
-    sys.modules[__name__].fitted.append(1)
-
-
-def make():
-    return torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
+def train(name="one_step", policy=make, data=None, settings=SETTINGS, seed=0, keep=0, notebook="n"):
+    """One training, as its record."""
+    data = episodes() if data is None else data
+    return runs.train(notebook, name, policy, data, settings, [seed], keep).records[0]
 
 
-def fit(module):
-    note()
-    optimiser = torch.optim.SGD(module.parameters(), 0.1)
-    losses = []
-    for _ in range(3):
-        loss = (module(torch.randn(8, 2)) - 1).square().mean() + np.random.rand() + random.random()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.detach())
-    return {"loss": losses}
-
-
-def train(name="one_step", make=make, fit=fit, data=DATA, settings=Settings(), seed=0, profile="lecture", notebook="n"):
-    run = SimpleNamespace(profile=profile, notebook=notebook)
-    return runs.train(run, name, make, fit, data=data, settings=settings, seed=seed)
-
-
-def weights(module):
-    return torch.cat([value.flatten().double() for value in module.state_dict().values()])
+def weights(record):
+    return torch.cat([value.flatten().double() for value in record.policy.state_dict().values()])
 
 
 def said(capsys):
@@ -71,83 +81,160 @@ def said(capsys):
 
 
 def test_a_training_is_done_once_and_said_to_be_reused(capsys):
-    first, record = train()
+    first = train()
     assert said(capsys) == "one_step: training (new)"
-    again, reused = train()
-    assert re.fullmatch(rf"one_step: reused {record.key[:4]}, trained [\d.]+ s ago in [\d.]+ s", said(capsys))
-    assert len(fitted) == 1
+    again = train()
+    assert re.fullmatch(rf"one_step: reused {first.key[:4]}, trained [\d.]+ s ago in [\d.]+ s", said(capsys))
+    assert len(trained) == 1
     assert torch.equal(weights(first), weights(again))
-    assert (record.reused, reused.reused) == (False, True)
-    assert (record.key, record.history) == (reused.key, reused.history)
-    assert len(record.history["loss"]) == 3
-    assert not first.training and not again.training
+    assert (first.reused, again.reused) == (False, True)
+    assert (first.key, first.history) == (again.key, again.history)
+    assert first.history["step"] == [1, 2, 3] and len(first.history["loss"]) == 3
+    assert not first.policy.training and not again.policy.training
 
 
 def test_the_same_seed_trains_the_same(monkeypatch):
-    first, record = train()
+    first = train()
     monkeypatch.setenv("ILBOOK_FRESH", "1")
     torch.rand(3)
-    again, repeated = train()
-    assert len(fitted) == 2
-    assert torch.equal(weights(first), weights(again)) and record.history == repeated.history
-    assert not torch.equal(weights(first), weights(train(seed=1)[0]))
-    assert not torch.equal(weights(first), weights(train(name="other")[0]))
+    again = train()
+    assert len(trained) == 2
+    assert torch.equal(weights(first), weights(again)) and first.history == again.history
+    assert not torch.equal(weights(first), weights(train(seed=1)))
+    assert not torch.equal(weights(first), weights(train(name="other")))
 
 
 def test_a_hit_and_a_miss_leave_the_global_generators_alone():
-    def draw():
-        return float(torch.rand(())), np.random.rand(), random.random()
-
     def after(work):
         torch.manual_seed(0), np.random.seed(0), random.seed(0)
         work()
-        return draw()
+        return float(torch.rand(())), np.random.rand(), random.random()
 
     expected = after(lambda: None)
     assert after(train) == expected
     assert after(train) == expected
-    assert len(fitted) == 1
+    assert len(trained) == 1
+
+
+def test_a_policy_that_is_given_is_copied_and_its_weights_are_part_of_the_key(capsys):
+    torch.manual_seed(0)
+    policy = make()
+    before = {name: value.clone() for name, value in policy.state_dict().items()}
+    first = train(policy=policy)
+    assert all(torch.equal(value, before[name]) for name, value in policy.state_dict().items())
+    said(capsys)
+    with torch.no_grad():
+        policy.net.layers[0].bias.add_(1)
+    again = train(policy=policy)
+    assert said(capsys) == "one_step: training again: policy changed (weights)"
+    assert first.key != again.key
+    with pytest.raises(UserError, match="one policy cannot be trained 2 times"):
+        runs.train("n", "one_step", policy, episodes(), SETTINGS, [0, 1])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"settings": Settings(steps=4)}, "settings changed (steps 3 -> 4)"),
-        ({"settings": {"steps": 3}}, "settings changed (rate 0.1 -> unset)"),
-        ({"settings": {"steps": 3, "rate": 0.1, "net": {"width": 8}}}, "settings changed (net.width unset -> 8)"),
-        ({"seed": 1}, "seed changed (0 -> 1)"),
-        ({"profile": "full"}, "profile changed (lecture -> full)"),
-        ({"data": {**DATA, "obs": -DATA["obs"]}}, "data changed (obs)"),
-        ({"make": lambda: make()}, "sources changed (make argument, make)"),
-        ({"seed": 1, "settings": Settings(rate=0.2)}, "settings changed (rate 0.1 -> 0.2), seed changed (0 -> 1)"),
+        ({"settings": Training(steps=4, batch=4)}, "settings changed (steps 3 -> 4)"),
+        ({"keep": 1}, "settings changed (keep 0 -> 1)"),
+        ({"data": episodes(obs=-ARRAYS["obs"])}, "data changed (obs)"),
+        ({"data": episodes(ends=(4, 12))}, "data changed (ends)"),
+        ({"settings": Training(steps=3, batch=4, learning_rate=0.1)}, "settings changed (learning_rate 0.001 -> 0.1)"),
     ],
 )
 def test_a_new_key_says_what_changed(change, message, capsys):
     train()
     said(capsys)
     train(**change)
-    found = said(capsys).replace(f"{__name__}.", "")
-    assert found == f"one_step: training again: {message}"
-    assert len(fitted) == 2
+    assert said(capsys) == f"one_step: training again: {message}"
+    assert len(trained) == 2
+
+
+def test_another_seed_has_other_weights_too(capsys):
+    train()
+    said(capsys)
+    train(seed=1)
+    assert said(capsys) == "one_step: training again: seed changed (0 -> 1), policy changed (weights)"
+
+
+def test_what_the_policy_does_not_look_at_does_not_count():
+    train()
+    train(data=episodes(image=np.ones((12, 2), np.float32)))
+    assert len(trained) == 1
+
+
+# -- code: the class, and all that it reaches -------------------------------------------------------------------------
+def found(capsys):
+    return said(capsys).replace(f"{__name__}.", "")
+
+
+def test_editing_a_helper_that_the_loss_calls_trains_anew(monkeypatch, capsys):
+    train()
+    said(capsys)
+    monkeypatch.setitem(globals(), "penalty", lambda policy: 2 * sum(p.abs() for p in policy.net.layers[0].bias))
+    first = train()
+    assert "training again: policy changed (" in found(capsys) and len(trained) == 2
+    monkeypatch.undo()
+    assert train().key != first.key
+
+
+def test_a_value_that_the_loss_reaches_trains_anew(monkeypatch, capsys):
+    train()
+    said(capsys)
+    monkeypatch.setitem(globals(), "power", 3)
+    train()
+    assert found(capsys) == "one_step: training again: policy changed (power)"
+
+
+def test_another_loss_of_the_class_trains_anew(monkeypatch, capsys):
+    train()
+    said(capsys)
+    monkeypatch.setattr(Watched, "loss", lambda self, batch, generator=None: 2 * MLPPolicy.loss(self, batch))
+    train()
+    assert "policy changed (" in found(capsys) and len(trained) == 1, "the other loss does not count itself"
+
+
+def test_code_that_is_not_reached_does_not_count(monkeypatch):
+    train()
+    monkeypatch.setitem(globals(), "episodes", episodes)
+    monkeypatch.setitem(globals(), "SETTINGS", Training(steps=9))
+    train(settings=Training(steps=3, batch=4))
+    assert len(trained) == 1
+
+
+def test_a_part_that_behaves_otherwise_trains_anew(golden, capsys):
+    parts = ["learning.fit", "nets.mlp", "policies.bc"]
+    golden({part: {"x": 1} for part in parts})
+    train()
+    said(capsys)
+    golden({part: {"x": 1 + (part == "nets.mlp")} for part in parts})
+    train()
+    assert said(capsys) == "one_step: training again: versions changed (nets.mlp)"
+    golden({part: {"x": 1} for part in parts})
+    train()
+    assert "reused" in said(capsys), "the first one is still there"
+
+
+def test_a_part_that_only_ran_counts_too(golden, capsys, monkeypatch):
+    """What no code of the notebook names, but the loss reached while it trained."""
+    golden({"nets.other": {"x": 1}})
+    monkeypatch.setitem(globals(), "note", lambda: used.note("nets.other"))
+    train()
+    said(capsys)
+    with used.collected() as in_use:
+        train()
+    assert "reused" in said(capsys) and "nets.other" in in_use, "noted again on reuse"
+    golden({"nets.other": {"x": 2}})
+    train()
+    assert "or a part that it used has changed" in said(capsys)
 
 
 def test_the_nearest_stored_training_explains(capsys):
-    train(settings=Settings(steps=9), seed=5)
-    train(settings=Settings(steps=4))
+    train(settings=Training(steps=9, batch=2), seed=5)
+    train(settings=Training(steps=4, batch=4))
     said(capsys)
-    train(settings=Settings(steps=5))
+    train(settings=Training(steps=5, batch=4))
     assert said(capsys) == "one_step: training again: settings changed (steps 4 -> 5)"
-
-
-def test_a_changed_module_is_named(capsys, monkeypatch):
-    hashes = {"ilbook.learning.fit": "a", "fit argument": "b"}
-    monkeypatch.setattr(runs.fingerprint, "object_hashes", lambda *_, **__: dict(hashes))
-    monkeypatch.setattr(sources, "edited", lambda modules: [])
-    train()
-    said(capsys)
-    hashes["ilbook.learning.fit"] = "c"
-    train()
-    assert said(capsys) == "one_step: training again: sources changed (ilbook.learning.fit)"
 
 
 @pytest.mark.parametrize("other", [{"name": "one"}, {"name": "one_step-x"}, {"notebook": "m", "seed": 1}])
@@ -158,21 +245,7 @@ def test_other_names_and_notebooks_explain_nothing(other, capsys):
     assert said(capsys) == "one_step: training (new)"
 
 
-def test_settings_and_data_that_fit_uses_by_name_are_said_once(capsys):
-    def chosen(settings, data):
-        return lambda module: {"loss": [settings.steps, len(data["obs"])]}
-
-    for settings in (Settings(), Settings(steps=4)):
-        train(fit=chosen(settings, DATA), settings=settings)
-    assert said(capsys).endswith("training again: settings changed (steps 3 -> 4)")
-
-
-def test_equal_settings_are_one_key(capsys):
-    train(settings=Settings())
-    train(settings={"rate": np.float64(0.1), "steps": 3})
-    assert len(fitted) == 1
-
-
+# -- files ------------------------------------------------------------------------------------------------------------
 def damage_weights(entry):
     path = entry / runs.WEIGHTS
     content = bytearray(path.read_bytes())
@@ -192,15 +265,15 @@ def damage_weights(entry):
     ],
 )
 def test_a_damaged_entry_is_trained_again(damage, store, capsys):
-    first, _ = train()
+    first = train()
     (entry,) = store.iterdir()
     damage(entry)
     said(capsys)
-    again, _ = train()
-    assert said(capsys) == f"one_step: training again: the stored {entry.name} is damaged"
+    again = train()
+    assert said(capsys).startswith(f"one_step: training again: the stored {entry.name} is damaged")
     assert torch.equal(weights(first), weights(again))
     train()
-    assert len(fitted) == 2
+    assert len(trained) == 2
 
 
 def test_a_damaged_sibling_explains_nothing(store, capsys):
@@ -213,13 +286,14 @@ def test_a_damaged_sibling_explains_nothing(store, capsys):
 
 
 @pytest.mark.parametrize(("error", "word"), [(KeyboardInterrupt, "interrupted"), (ZeroDivisionError, "failed")])
-def test_an_interrupted_training_stores_nothing(error, word, store, capsys):
-    def stop(module):
+def test_an_interrupted_training_stores_nothing(error, word, store, capsys, monkeypatch):
+    def stop():
         raise error
 
     state = torch.get_rng_state()
-    with pytest.raises(error):
-        train(fit=stop)
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setitem(globals(), "note", stop)
+        train()
     assert re.search(rf"one_step: {word} after \d\.\d s; nothing was stored", said(capsys))
     assert torch.equal(torch.get_rng_state(), state)
     assert not store.exists() or not list(store.iterdir())
@@ -232,88 +306,55 @@ def test_a_full_disk_costs_the_reuse_but_not_the_training(store, capsys, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    module, _ = train()
-    assert module(torch.zeros(1, 2)).shape == (1, 1)
+    record = train()
+    assert record.policy.act({"obs": torch.zeros(1, 1, 2)}).chunk.shape == (1, 2, 1)
     assert "trained, but not stored for reuse" in said(capsys)
     assert list(store.iterdir()) == []
 
 
-def test_fit_must_not_change_what_lives_outside_it(store, capsys):
-    seen = []
-
-    def collecting(module):
-        seen.append(1)
-        return {}
-
-    train(fit=collecting)
-    assert "not stored: fit changed fit argument" in said(capsys)
-    train(fit=collecting)
-    assert seen == [1, 1]
-
-
-def test_an_edited_module_is_trained_without_the_store(store, capsys, monkeypatch):
-    monkeypatch.setattr(sources, "edited", lambda modules: ["ilbook.learning.fit"])
-    train()
-    assert "ilbook.learning.fit was edited since this kernel started; restart the kernel" in said(capsys)
-    assert not store.exists()
-
-
-def test_what_is_returned_always_comes_from_the_state_dict():
-    def forgetful(module):
-        module.note = "lost"
-        return {}
-
-    assert not hasattr(train(fit=forgetful)[0], "note")
+def test_checkpoints_are_kept_by_step(store):
+    record = train(settings=Training(steps=4, batch=4), keep=2)
+    assert list(record.snapshots) == [2, 4]
+    assert list(train(settings=Training(steps=4, batch=4), keep=2).snapshots) == [2, 4] and len(trained) == 1
 
 
 def test_tied_weights_are_restored():
     def tied():
-        net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
-        net[1].weight = net[0].weight
-        return net
+        policy = make()
+        policy.other = torch.nn.Linear(2, 4)
+        policy.other.weight = policy.net.layers[0].weight
+        return policy
 
-    first = train(make=tied)[0]
-    again = train(make=tied)[0]
-    assert len(fitted) == 1
-    assert torch.equal(weights(first), weights(again)) and again[1].weight is again[0].weight
-
-
-def test_episodes_are_data():
-    def episodes(end):
-        return SimpleNamespace(arrays=DATA, episode_ends=np.array([1, end]))
-
-    train(data=episodes(3))
-    train(data=episodes(3))
-    assert len(fitted) == 1
-    train(data=episodes(2))
-    train(data=None)
-    assert len(fitted) == 3
+    first, again = train(policy=tied), train(policy=tied)
+    assert len(trained) == 1
+    assert torch.equal(weights(first), weights(again))
+    assert again.policy.other.weight is again.policy.net.layers[0].weight
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"name": "../up"}, "training name"),
-        ({"seed": -1}, "training seed -1"),
-        ({"seed": True}, "training seed True"),
-        ({"data": [1, 2]}, "training data is a list"),
-        ({"settings": 3}, "training settings are a int"),
-        ({"settings": {"act": torch.relu}}, "setting act is a builtin_function"),
-        ({"fit": lambda module: [1]}, "fit returned a list"),
-    ],
-)
-def test_train_refuses(change, message, store):
-    with pytest.raises(UserError, match=message):
-        train(**change)
+def test_a_batch_sampler_is_data(capsys):
+    def sampler(*weights):
+        return WindowBatches(episodes(), np.array(weights * 6))
+
+    train(data=sampler(1, 1))
+    train(data=sampler(1, 1))
+    assert len(trained) == 1
+    train(data=sampler(1, 2))
+    assert len(trained) == 2 and "data changed" in said(capsys)
+
+
+def test_a_name_must_be_able_to_name_a_folder(store):
+    with pytest.raises(UserError, match="training name"):
+        train(name="../up")
     assert not store.exists()
 
 
-def test_a_run_of_a_notebook_is_accepted(store, tmp_path):
-    runs.train(Run("n", "smoke", 0, tmp_path, 1), "bc", make, fit, data=DATA, settings={}, seed=0)
-    (entry,) = store.iterdir()
-    meta = json.loads((entry / runs.META).read_text())
-    assert meta["notebook"] == "n" and meta["parts"]["profile"] == "smoke"
-    assert sorted(path.name for path in entry.iterdir()) == [runs.META, runs.WEIGHTS]
+def test_a_run_trains_with_its_seeds(store, tmp_path):
+    run = Run("n", "full", 2, tmp_path, 1)
+    result = run.train("bc", make, episodes(), SETTINGS)
+    assert list(result.policies) == [2000, 2001, 2002] and len(list(store.iterdir())) == 3
+    meta = json.loads((next(store.iterdir()) / runs.META).read_text())
+    assert meta["notebook"] == "n" and {"learning.fit", "learning.batches"} <= meta["used"].keys()
+    assert len(result.history["loss"]) == SETTINGS.steps
 
 
 @pytest.mark.parametrize(
