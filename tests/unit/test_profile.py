@@ -214,7 +214,7 @@ def test_finish_writes_a_result_that_the_seed_determines(monkeypatch):
     assert claim["method"] == "action-chunking" and "bootstrap" in claim["interval"]
     assert {"verdict", "effect", "low", "high", "n", "seeds", "minimum"} <= claim.keys()
     provenance = json.loads((profile.root() / "two" / "provenance.json").read_text())
-    assert {"time", "hashes", "machine", "threads", "gl"} <= provenance.keys()
+    assert {"time", "parts", "commit", "machine", "threads", "gl"} <= provenance.keys()
     assert str(profile.root()) not in json.dumps(provenance)
 
 
