@@ -155,7 +155,7 @@ class Run:
         """
         from ilbook.page import store
 
-        n = (1 if hasattr(policy, "state_dict") else self.trainings) if trainings is None else trainings
+        n = (1 if store.is_made(policy) else self.trainings) if trainings is None else trainings
         return store.train(self.notebook, name, policy, data, settings, self.seeds(n), keep)
 
     def compare(

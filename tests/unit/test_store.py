@@ -142,7 +142,7 @@ def test_a_hit_and_a_miss_leave_the_global_generators_alone():
         ({"settings": Training(steps=4, batch=4, warm_up=1)}, "settings changed (steps 3 -> 4)"),
         ({"keep": 1}, "settings changed (keep 0 -> 1)"),
         ({"data": episodes(-1.0)}, "data changed (obs, action)"),
-        ({"data": episodes(ends=(5, 9))}, "data changed (ends)"),
+        ({"data": episodes(ends=(5, 9))}, "data changed (episode_ends)"),
     ],
 )
 def test_a_new_key_says_what_changed(change, message, capsys):
@@ -152,7 +152,7 @@ def test_a_new_key_says_what_changed(change, message, capsys):
     found = said(capsys)
     names = re.search(r"data changed \((.*)\)", found)
     if names:  # in whatever order
-        found = found.replace(names[1], ", ".join(sorted(names[1].split(", "), key=["obs", "action", "ends"].index)))
+        found = found.replace(names[1], ", ".join(sorted(names[1].split(", "), key=["obs", "action", "episode_ends"].index)))
     assert found == f"line: training again: {message}"
 
 
