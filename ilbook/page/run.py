@@ -264,6 +264,7 @@ class Run:
             "python": platform.python_version(),
             "versions": {name: _version(name) for name in ("numpy", "torch", "mujoco", "gymnasium")},
             "threads": self.threads,
+            "device": os.environ.get("ILBOOK_DEVICE") or "cpu",
             "gl": os.environ.get("MUJOCO_GL"),
         }
 
