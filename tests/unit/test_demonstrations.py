@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from ilbook import data, experts, tasks
+from ilbook import data, experts, tasks, used
 from ilbook.data import files, manifest
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
@@ -149,6 +151,21 @@ def test_making_demonstrations_checks_its_arguments(tmp_path):
 def test_unknown_data_set():
     with pytest.raises(UserError, match="unknown data set 'pust'; nearest valid name: 'pusht'"):
         data.load("pust")
+
+
+def test_loading_announces_the_data_and_windows_bring_neither_simulator_nor_file_readers():
+    with used.collected() as parts:
+        data.load("avoid")
+    assert "data:avoid" in parts
+    code = (
+        "import sys, ilbook.data as d; d.Episodes, d.Windows;"
+        "print([m for m in sys.modules if m in ('mujoco', 'ilbook.data.files', 'ilbook.data.manifest')]);"
+        "from ilbook.data import load; print(load.__module__, 'mujoco' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split("\n")[:2] == ["[]", "ilbook.data.manifest False"], done.stdout + done.stderr
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        _ = data.laod
 
 
 def test_a_changed_file_is_noticed(tmp_path, monkeypatch):
