@@ -20,8 +20,8 @@ Seed = int | tuple[int, ...]
 class Decision:
     """What is done now, in N copies.
 
-    `action` (N, A) is executed; `label` (N, A) is what was meant, for data. `asked` (N,) tells whose policy answered
-    just now, `window` what they looked at; `chunk` (N, H, A) is what each copy follows, until the next decision. `more`
+    `action` (N, A) is executed; `label` (N, A) is what was meant, for data. `asked` (N,) tells whose policy was asked
+    just now, `window` what these looked at, arrays (n, ...); `chunk` (N, H, A) is what each copy follows. `more`
     carries what a learner or a monitor needs beside that, arrays (N, ...). Rows of copies that are not alive mean
     nothing.
     """
@@ -58,7 +58,8 @@ class Controller(ABC):
         used.note_type(type(self))
         self.seed = seed
         self._generators: list[np.random.Generator] = []  # one a copy
-        self._pending: list[tuple[int, object, object]] = []  # age, question, answer
+        self._now = 0  # control steps
+        self._pending: list[tuple[int, object, object]] = []  # when it was asked, question, answer
 
     def reset(self, seeds: Sequence[Seed], copies: np.ndarray | None = None) -> None:
         """Episodes begin in these copies (all, or indices): forget their past. Their chance comes from their seeds."""
@@ -74,11 +75,12 @@ class Controller(ABC):
     def _generator(self, seed: Seed) -> np.random.Generator:
         return np.random.default_rng((self.seed, *(seed if isinstance(seed, tuple) else (seed,))))
 
-    def _known(self, copies: np.ndarray) -> None:
+    def _known(self, copies: Sequence[int], n_copies: int | None = None) -> None:
         n = len(self._generators)
-        if len(copies) and not 0 <= np.min(copies) <= np.max(copies) < n:
+        if n_copies not in (None, n) or (len(copies) and not 0 <= np.min(copies) <= np.max(copies) < n):
             what = f"was reset for {n} copies" if n else "was never reset"
-            raise UserError(f"{type(self).__name__} {what} and is asked for copy {int(np.max(copies))}; reset it first")
+            wanted = f"copy {int(np.max(copies))}" if n_copies in (None, n) else f"{n_copies} copies"
+            raise UserError(f"{type(self).__name__} {what} and is asked for {wanted}; reset it first")
 
     @abstractmethod
     def _begin(self, copies: np.ndarray, everything: bool) -> None:
@@ -108,20 +110,22 @@ class Controller(ABC):
         """What to execute now; whoever has no plan holds its command (N, A)."""
 
     def decide(self, world: World, alive: np.ndarray) -> Decision:
-        """Look, answer and act for the copies that are alive (N,)."""
-        self._known(np.flatnonzero(alive))
+        """Look, answer and act for the copies that are alive (N,): once in every control step."""
+        self._known((), len(alive))
+        self._now += 1
+        self._hand_in()  # first, because a question may promise what these answers say
         copies = np.flatnonzero(self.asks(alive))
         question = self.request(world.see(self.inputs, copies), copies) if len(copies) else None
         if question is not None:
-            self._pending.append((0, question, self.answer(question)))
-        waiting = []
-        for age, asked, answer in self._pending:
-            if age >= self.delay:
-                self.deliver(asked, answer, age)
-            else:
-                waiting.append((age + 1, asked, answer))
-        self._pending = waiting
+            self._pending.append((self._now, question, self.answer(question)))
+            self._hand_in()
         return self.action(alive, world.command)
+
+    def _hand_in(self) -> None:
+        """Deliver the answers that are due."""
+        while self._pending and self._now - self._pending[0][0] >= self.delay:
+            asked, question, answer = self._pending.pop(0)
+            self.deliver(question, answer, self._now - asked)
 
     def save(self) -> dict:
         """All that it knows of its copies, to go on from later."""

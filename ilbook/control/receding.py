@@ -11,8 +11,10 @@ from ilbook.control.base import Controller, Decision
 from ilbook.errors import UserError
 from ilbook.policies.base import Policy, device
 
-# Matrix products of few rows take another path through the library and differ in their last bits, which contact then
-# amplifies. With a whole number of 16 rows they did not differ in any of 210 small networks (MKL 2024.2, AMD EPYC).
+# Products of few rows take another path through the library and differ in their last bits (up to 6e-7), which contact
+# then amplifies. Of 240 small networks, asked for 1 to 127 rows each on one thread, 236 differ as they are; of those
+# called with whole multiples of 8 rows 3 (convolutions), of 16 none, with two threads and 1,008 rows neither (torch
+# 2.13, MKL 2024.2, AMD EPYC).
 ROWS = 16
 
 
@@ -26,30 +28,36 @@ class Question:
 
 
 class RecedingHorizon(Controller):
-    """Executes the first `n_exec` actions of each chunk, then asks the policy again (Chi et al. 2023).
+    """Executes `n_exec` actions of each chunk, then asks the policy again (Chi et al. 2023).
 
-    With a `delay`, the old chunk goes on until the answer arrives, and without one the command is held; what is past by
-    then is dropped. With `promise`, the policy is told which actions will be executed in the meantime (Black et al.
-    2025, real-time chunking). A call of the policy has a whole number of 16 rows.
+    With a `delay`, which `n_exec` cannot undercut, the old chunk goes on until the answer arrives, and without one the
+    command is held; what is past by then is dropped. With `promise`, the policy is told which actions will be executed
+    in the meantime (Black et al. 2025, real-time chunking). A call of the policy has a whole number of 16 rows.
     """
 
     def __init__(self, policy: Policy, n_exec: int | None = None, seed: int = 0, delay: int = 0, promise: bool = False):
         super().__init__(seed)
-        horizon = policy.windows.horizon
-        self.n_exec = policy.stride or horizon - delay if n_exec is None else n_exec
-        if not 1 <= self.n_exec <= horizon:
+        horizon, stride = policy.windows.horizon, policy.stride
+        n_exec = (stride or max(1, horizon - delay)) if n_exec is None else n_exec
+        if not 1 <= n_exec <= horizon:
             raise UserError(
-                f"n_exec is {self.n_exec}; this policy predicts {horizon} actions, so 1 to {horizon} can be executed"
+                f"n_exec is {n_exec}; this policy predicts {horizon} actions, so 1 to {horizon} can be executed"
             )
-        self._every = max(self.n_exec, delay)  # control steps between two questions
-        if delay < 0 or self._every + delay > horizon:
+        self.n_exec = max(n_exec, delay)  # control steps between two questions
+        if delay < 0 or self.n_exec + delay > horizon:
             raise UserError(
                 f"delay is {delay} and n_exec {self.n_exec}; of {horizon} predicted actions none would be left when "
                 "the next answer arrives, so choose smaller numbers"
             )
-        self.policy, self.delay, self.promise = policy, delay, promise
+        if stride not in (None, self.n_exec):
+            raise UserError(
+                f"{type(policy).__name__} dictates that {stride} actions are executed, not {self.n_exec}; "
+                "leave n_exec out, and the delay at most as long"
+            )
+        self.policy, self.delay, self.promise = policy.to(device()), delay, promise
         self.inputs = tuple(name for name in policy.inputs if name != "action")
         self.columns = {"horizon": horizon, "n_exec": self.n_exec} | ({"delay": delay} if delay else {})
+        self.columns |= policy.columns
 
     def _begin(self, copies, everything):
         windows, size, place = self.policy.windows, self.policy.action_size, device()
@@ -57,15 +65,15 @@ class RecedingHorizon(Controller):
             n = len(copies)
             self._chunk = np.zeros((n, windows.horizon, size))
             self._past = np.zeros((n, windows.n_past, size), dtype=np.float32)  # executed actions
-            self._at, self._end, self._due, self._clock, self._episode = np.zeros((5, n), dtype=int)
+            self._at, self._due, self._clock, self._episode = np.zeros((4, n), dtype=int)
             self._fresh, self._waits = np.ones(n, dtype=bool), np.zeros(n, dtype=bool)
             self._seen: dict[str, np.ndarray] = {}
             shapes = self.policy.memory_shapes.items()
             self._memory = {name: torch.zeros(n, *shape, device=place) for name, shape in shapes}
             self._asked, self._window = np.zeros(n, dtype=bool), None
-        for kept in (self._at, self._end, self._due, self._clock, self._waits):
+        for kept in (self._due, self._clock, self._waits, self._past):
             kept[copies] = 0
-        self._past[copies] = 0.0
+        self._at[copies] = windows.horizon  # of the chunk, which action is next; none is left
         self._fresh[copies] = True
         self._episode[copies] += 1
 
@@ -82,7 +90,7 @@ class RecedingHorizon(Controller):
         if not len(copies):
             return None
         self._asked[copies] = self._waits[copies] = True
-        self._due[copies] = self._clock[copies] + self._every
+        self._due[copies] = self._clock[copies] + self.n_exec
         self._window = {name: self._seen[name][copies] for name in self.inputs}
         return Question(copies, self._episode[copies].copy(), self._arguments(copies))
 
@@ -122,32 +130,38 @@ class RecedingHorizon(Controller):
 
     def _promised(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What is executed until the answer is in, as the first actions of its chunk, and weights (0 where free)."""
-        steps = np.arange(self.policy.windows.horizon)
-        ahead = np.minimum(self._at[rows, None] + steps, steps[-1])
-        sure = np.minimum(self.delay, self._end - self._at)[rows, None]
+        horizon = self.policy.windows.horizon
+        steps = np.arange(horizon)
+        ahead = np.minimum(self._at[rows, None] + steps, horizon - 1)
+        sure = np.minimum(self.delay, horizon - self._at)[rows, None]
         chunk = np.take_along_axis(self._chunk[rows], ahead[..., None], axis=1)
         return chunk.astype(np.float32), (steps < sure).astype(np.float32)
 
     def answer(self, question):
-        with torch.inference_mode():
+        with torch.no_grad():  # not inference_mode: a guide may switch gradients on again
             return self.policy.act(**question.arguments)
 
     def deliver(self, question, answer, late=0):
         same = self._episode[question.copies] == question.episodes  # else another one has begun meanwhile
         copies, rows = question.copies[same], np.flatnonzero(same)
+        self._chunk = self._chunk.copy()  # earlier decisions show it
         self._chunk[copies] = answer.chunk.cpu().numpy()[rows]
-        self._at[copies], self._end[copies] = late, self._every + self.delay
+        self._at[copies] = late
         self._waits[copies] = self._fresh[copies] = False
         for name, kept in self._memory.items():
             kept[copies] = answer.memory[name][rows]
 
     def action(self, alive, command):
-        has = alive & (self._at < self._end)
-        at = np.minimum(self._at, self.policy.windows.horizon - 1)
+        windows, size = self.policy.windows, self.policy.action_size
+        if command.shape[1] != size:
+            name, wanted = type(self.policy).__name__, command.shape[1]
+            raise UserError(f"{name} gives {size} targets and this task takes {wanted}; train it on data of this task")
+        has = alive & (self._at < windows.horizon)
+        at = np.minimum(self._at, windows.horizon - 1)
         action = np.where(has[:, None], self._chunk[np.arange(len(at)), at], command)
         self._at += has
         self._clock += alive
-        if self.policy.windows.n_past:
+        if windows.n_past:
             moved = np.concatenate([self._past[:, 1:], action[:, None].astype(np.float32)], axis=1)
             self._past = np.where(alive[:, None, None], moved, self._past)
         return Decision(action, action, self._asked, self._chunk, self._window)

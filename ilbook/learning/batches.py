@@ -32,49 +32,46 @@ class WindowBatches:
         self.episodes = episodes
         if weights is not None:
             weights = np.asarray(weights, dtype=float)
-            if weights.shape != (episodes.n_steps,) or (weights < 0).any() or not weights.any():
+            if weights.shape != (episodes.n_steps,) or not (weights >= 0).all() or not weights.any():
                 raise UserError(f"weights have shape {weights.shape}; give {episodes.n_steps} numbers >= 0, not all 0")
         self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
 
     def prepare(self, policy: Policy) -> None:
-        self.inputs = [name for name in policy.inputs if name not in self.made_here]
-        for name, shape in policy.inputs.items():
-            if name in self.inputs and name not in self.episodes.arrays:
-                raise unknown(f"array that {type(policy).__name__} looks at", name, self.episodes.arrays)
-            found = self.episodes.arrays[name].shape[1:] if name in self.inputs else shape
-            if found != tuple(shape):
+        episodes = self._shown()
+        for name, shape in (policy.inputs | {"action": (policy.action_size,)}).items():
+            if name not in episodes.arrays:
+                raise unknown(f"array that {type(policy).__name__} looks at", name, episodes.arrays)
+            if (found := episodes[name].shape[1:]) != tuple(shape):
                 raise UserError(f"{type(policy).__name__} takes {name!r} of shape {shape}; the episodes have {found}")
-        if self.episodes["action"].shape[1:] != (policy.action_size,):
-            found = self.episodes["action"].shape[1:]
-            raise UserError(f"the policy takes action of size {policy.action_size}; the episodes have {found}")
-        policy.fit_normalisers(self._for_normalisers())
-        self.named_action = "action" in policy.inputs
-        self.rows = [torch.as_tensor(rows) for rows in policy.windows.indices(self.episodes)]
-        place = device()
-        self.obs = {name: self._tensor(name).to(place) for name in self.inputs}
-        self.action = self._tensor("action").to(place)
+        policy.fit_normalisers(episodes)
+        self.named_action, self.place = "action" in policy.inputs, device()
+        self.rows = [torch.as_tensor(rows) for rows in policy.windows.indices(episodes)]
+        self.obs = {name: self._tensor(name) for name in policy.inputs if name not in self.made_here}
+        self.action = self._tensor("action")
 
-    made_here: tuple[str, ...] = ("action",)  # inputs that are no array of the episodes
+    made_here: tuple[str, ...] = ("action",)  # inputs that are no window of an array
 
-    def _for_normalisers(self) -> Episodes:
+    def _shown(self) -> Episodes:
+        """The episodes with all arrays that a policy may look at."""
         return self.episodes
 
     def _tensor(self, name: str) -> torch.Tensor:
         array = self.episodes[name]
-        return torch.as_tensor(np.asarray(array), dtype=None if array.dtype == np.uint8 else torch.float32)
+        dtype = None if array.dtype == np.uint8 else torch.float32
+        return torch.as_tensor(np.asarray(array), dtype=dtype, device=self.place)
 
     def draw(self, size: int, generator: torch.Generator) -> Batch:
         if self.weights is None:
             chosen = torch.randint(self.episodes.n_steps, (size,), generator=generator)
         else:
             chosen = torch.multinomial(self.weights, size, replacement=True, generator=generator)
-        seen, future, valid, past, past_valid = (rows[chosen] for rows in self.rows)
+        seen, future, valid, past, past_valid = (rows[chosen].to(self.place) for rows in self.rows)
         obs = {name: array[seen] for name, array in self.obs.items()}
-        before = self.action[past] * past_valid[..., None].to(self.action)
+        before = self.action[past] * past_valid[..., None]
         if self.named_action:
             obs |= {"action": before, "action_valid": past_valid}
         obs |= self.more(chosen, generator)
-        return Batch(obs, self.action[future], valid.to(self.action.device), before, past_valid)
+        return Batch(obs, self.action[future], valid, before, past_valid)
 
     def more(self, chosen: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Further inputs for the chosen steps (B,)."""
@@ -96,14 +93,14 @@ class GoalBatches(WindowBatches):
         self.goals = torch.as_tensor(np.asarray(episodes[achieved]), dtype=torch.float32)
         self.last = torch.as_tensor(np.repeat(episodes.episode_ends - 1, episodes.lengths))
 
-    def _for_normalisers(self) -> Episodes:
+    def _shown(self):
         return self.episodes.with_array("goal", self.episodes[self.achieved])
 
     def more(self, chosen, generator):
         room = torch.clamp(self.last[chosen] - chosen, max=self.ahead)
         share = torch.rand(len(chosen), generator=generator)
         later = chosen + torch.minimum((share * (room + 1)).long(), room)
-        return {"goal": self.goals[later].to(device())}
+        return {"goal": self.goals[later].to(self.place)}
 
 
 class MixedBatches:

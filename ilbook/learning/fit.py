@@ -136,11 +136,10 @@ class _Run:
         return loss
 
     def snapshot(self) -> Snapshot:
-        raw = {name: value.detach().clone() for name, value in self.policy.state_dict().items()}
-        weights = dict(raw)
-        if self.settings.average:
-            names = [name for name, _ in self.policy.named_parameters()]
-            weights |= {name: value.clone() for name, value in zip(names, self.averaged, strict=True)}
+        state = self.policy.state_dict(keep_vars=True)  # tied weights have several names
+        mean = dict(zip(map(id, self.parameters), self.averaged, strict=True)) if self.settings.average else {}
+        raw = {name: value.detach().clone() for name, value in state.items()}
+        weights = {name: mean.get(id(value), value).detach().clone() for name, value in state.items()}
         return Snapshot(
             self.step,
             weights,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +19,7 @@ from ilbook.errors import UserError
 
 Arrays = dict[str, torch.Tensor]
 Promise = tuple[torch.Tensor, torch.Tensor]  # action (B, H, A) and weight (B, H)
+Level = float | torch.Tensor  # of noise: one for all, or what fits to (B, H, A), as where each action has its own
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,9 @@ class Policy(nn.Module, ABC):
     """
 
     noise_shape: tuple[int, ...] | None = None
-    memory_shapes: dict[str, tuple[int, ...]] = {}  # noqa: RUF012 - replaced, never changed
+    memory_shapes: Mapping[str, tuple[int, ...]] = {}
     stride: int | None = None
+    columns: Mapping[str, object] = {}  # what tells it apart in a table
 
     def __init__(
         self,
@@ -111,18 +114,29 @@ class Policy(nn.Module, ABC):
         """Chunks (B, H, A) for what B copies see, after a check of all shapes.
 
         `noise` (B, *noise_shape); `promise` = action (B, H, A) and weight (B, H), 1 for what will happen anyway and 0
-        for what is free; `memory` as the last plan gave it; `fresh` (B,) marks copies that look for the first time, all
-        of them by default, whose memory is not looked at.
+        for what is free; `memory` as the last plan gave it; `fresh` (B,) marks copies that look for the first time,
+        whose memory is not looked at: by default all without a memory, none with one.
         """
         n = self._check(obs, noise, promise)
         place = next(iter(obs.values())).device
-        if self.memory_shapes and memory is None:
+        if fresh is None:
+            fresh = torch.full((n,), memory is None, device=place)
+        if memory is None and self.memory_shapes:
             memory = {name: torch.zeros(n, *shape, device=place) for name, shape in self.memory_shapes.items()}
+        if tuple(fresh.shape) != (n,):
+            raise UserError(f"{self._name}: fresh has shape {tuple(fresh.shape)}, not {(n,)}; give one truth a copy")
+        self._check_memory("got", memory, n)
+        plan = self.plan(obs, noise, promise, memory, fresh)
+        self._check_memory("returned", plan.memory, n)
+        return plan
+
+    def _check_memory(self, verb: str, memory: Arrays | None, n: int) -> None:
         given = {name: tuple(array.shape) for name, array in (memory or {}).items()}
-        if given != {name: (n, *shape) for name, shape in self.memory_shapes.items()}:
-            raise UserError(f"{self._name} remembers {self.memory_shapes or 'nothing'} of each copy, not {given}")
-        fresh = torch.ones(n, dtype=torch.bool, device=place) if fresh is None else fresh
-        return self.plan(obs, noise, promise, memory, fresh)
+        wanted = {name: (n, *shape) for name, shape in self.memory_shapes.items()}
+        if given != wanted:
+            raise UserError(
+                f"{self._name} {verb} memory {given or 'of nothing'}; its memory_shapes ask for {wanted or 'none'}"
+            )
 
     @property
     def _name(self) -> str:
@@ -130,14 +144,15 @@ class Policy(nn.Module, ABC):
 
     def _check(self, obs: Arrays, noise: torch.Tensor | None, promise: Promise | None) -> int:
         """Refuse arrays that do not fit; returns the number of copies."""
-        for name, shape in self.inputs.items():
+        n = len(next(iter(obs.values()), ()))
+        past = (self.windows.n_past,)
+        for name, shape in (self.inputs | ({"action_valid": ()} if "action" in self.inputs else {})).items():
             if name not in obs:
                 raise UserError(f"{self._name} looks at {name!r} and got {', '.join(obs) or 'nothing'}; add it")
-            steps = {"goal": (), "action": (self.windows.n_past,)}.get(name, (self.windows.n_obs,))
-            if tuple(obs[name].shape[1:]) != (*steps, *shape):
+            steps = {"goal": (), "action": past, "action_valid": past}.get(name, (self.windows.n_obs,))
+            if tuple(obs[name].shape) != (n, *steps, *shape):
                 given = tuple(obs[name].shape)
-                raise UserError(f"{self._name}: {name!r} has shape {given}, not (B, *{(*steps, *shape)})")
-        n = len(next(iter(obs.values())))
+                raise UserError(f"{self._name}: {name!r} of {n} copies has shape {given}, not {(n, *steps, *shape)}")
         if self.noise_shape is None and noise is not None:
             raise UserError(f"{self._name} has no chance in it and takes no noise; leave it out")
         if self.noise_shape is not None and (noise is None or tuple(noise.shape) != (n, *self.noise_shape)):
@@ -162,9 +177,9 @@ class Policy(nn.Module, ABC):
     ) -> Plan:
         """`act` for arguments that fit; where `fresh`, memory holds nothing yet. The noise is the only chance."""
 
-    @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> torch.Tensor:
         """Mean loss (scalar) of a batch; padded actions do not count, the generator is the only source of chance."""
+        raise UserError(f"{self._name} has no loss and cannot be trained; train the policy that it wraps")
 
 
 class ChunkSampler(Policy):
@@ -180,14 +195,18 @@ class ChunkSampler(Policy):
         super().__init__(inputs, action_size, windows, relative_to)
         self.noise_shape = (windows.horizon, action_size)
 
-    def signal(self, level: float) -> float:
+    @property
+    def columns(self):
+        return {"n_steps": self.n_steps}
+
+    def signal(self, level: Level) -> Level:
         return 1.0 - level
 
-    def spread(self, level: float) -> float:
+    def spread(self, level: Level) -> Level:
         return level
 
     @abstractmethod
-    def denoise(self, x: torch.Tensor, level: float, obs: Arrays) -> torch.Tensor:
+    def denoise(self, x: torch.Tensor, level: Level, obs: Arrays) -> torch.Tensor:
         """The clean chunk (B, H, A) that the policy sees in x (B, H, A) at this level."""
 
     def sample(self, obs: Arrays, noise: torch.Tensor, n_steps: int | None = None, guide=None) -> torch.Tensor:

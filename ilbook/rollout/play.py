@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ilbook.errors import UserError
 from ilbook.tasks.simulation import Simulation
 
 
+@dataclass
 class Step:
     """One control step, as it stands before any copy begins anew.
 
@@ -19,23 +21,25 @@ class Step:
     that were alive, before the step, if `play` was given a camera. `seeds` says of each copy which start it runs from.
     """
 
-    def __init__(self, sim, controller, alive, state, decision, picture, seeds):
-        self.sim: Simulation = sim
-        self.alive: np.ndarray = alive
-        self.state: np.ndarray = state
-        self.decision: Decision = decision
-        self.picture: np.ndarray | None = picture
-        self.seeds: list[Seed] = seeds
-        self.finished: np.ndarray = alive & sim.done
-        self._controller: Controller = controller
-        self.next: Decision | None = None
+    sim: Simulation
+    controller: Controller
+    alive: np.ndarray
+    state: np.ndarray
+    decision: Decision
+    picture: np.ndarray | None
+    seeds: list[Seed]
+    finished: np.ndarray
+    next: Decision | None = None
 
     def following(self) -> Decision:
         """What the controller would do next in every copy that acted, those that have just ended included: what a
         learner needs to judge the last step. The episodes that go on do just that.
         """
         if self.next is None:
-            self.next = self._controller.decide(self.sim, self.alive)
+            kept = self.controller.save() if self.finished.any() else None
+            self.next = self.controller.decide(self.sim, self.alive)
+            if kept is not None:  # it decides again when others may have begun
+                self.controller.restore(kept)
         return self.next
 
 
@@ -68,35 +72,21 @@ def play(
         state = sim.state
         picture = None if camera is None else sim.task.render(state[alive], camera)
         sim.step(decision.action)
-        step = Step(sim, controller, alive, state, decision, picture, seeds)
+        step = Step(sim, controller, alive, state, decision, picture, list(seeds), alive & sim.done)
         yield step
-        upcoming = step.next
-        if refill is not None and step.finished.any():
-            new = _begin(sim, controller, np.flatnonzero(step.finished), stream, seeds)
-            if upcoming is not None and len(new):
-                upcoming = _joined(upcoming, controller.decide(sim, np.isin(np.arange(sim.n_copies), new)), new)
+        upcoming = None if step.finished.any() else step.next
+        _begin(sim, controller, np.flatnonzero(step.finished), stream, seeds)
 
 
-def _begin(sim: Simulation, controller: Controller, copies: np.ndarray, stream, seeds: list[Seed]) -> np.ndarray:
-    """Begin new episodes in these copies, as far as the stream of seeds reaches; returns which ones."""
-    pairs = list(zip(copies, stream, strict=False))
-    if not pairs:
-        return copies[:0]
-    index, fresh = np.array([copy for copy, _ in pairs]), [seed for _, seed in pairs]
-    for copy, seed in pairs:
-        seeds[copy] = seed
-    sim.reset(sim.task.starts(fresh), index)
-    controller.reset(fresh, index)
-    return index
-
-
-def _joined(one: Decision, other: Decision, copies: np.ndarray) -> Decision:
-    """`one`, with the rows of `other` for these copies."""
-    rows = np.isin(np.arange(len(one.action)), copies)
-    more = {name: np.where(rows.reshape(-1, *[1] * (array.ndim - 1)), other.more[name], array) for name, array in
-            one.more.items()}  # fmt: skip
-    action, label = (np.where(rows[:, None], b, a) for a, b in ((one.action, other.action), (one.label, other.label)))
-    return Decision(action, label, np.where(rows, other.asked, one.asked), other.chunk, other.window, more)
+def _begin(sim: Simulation, controller: Controller, copies: np.ndarray, stream, seeds: list[Seed]) -> None:
+    """Begin new episodes in these copies, as far as the stream of seeds reaches."""
+    while pairs := list(zip(copies, stream, strict=False)):
+        index, fresh = np.array([copy for copy, _ in pairs]), [seed for _, seed in pairs]
+        for copy, seed in pairs:
+            seeds[copy] = seed
+        sim.reset(sim.task.starts(fresh), index)
+        controller.reset(fresh, index)
+        copies = index[sim.done[index]]  # a start that is solved at once is no episode
 
 
 def _checked(decision: Decision, sim: Simulation, controller: Controller) -> Decision:

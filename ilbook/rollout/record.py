@@ -26,7 +26,7 @@ def record(
     """One episode from each seed: arrays state (T, S), obs (T, O), action (T, A), what was meant, and executed (T, A).
 
     float32, SI units; `camera` adds image (T, size, size, 3) uint8. `only` names a column, such as "success": episodes
-    without it are left out. `meta` has seeds, success and score of those that are kept.
+    without it are left out. `meta` has lists of seed, success, score and the task's `info` of those that are kept.
     """
     sim = task.batch(len(seeds))
     parts, steps = _recorded(sim, controller, seeds, camera)
@@ -36,7 +36,8 @@ def record(
     kept = [i for i in np.flatnonzero(good) if steps[i]]
     arrays = {name: np.concatenate([np.stack(rows[i]) for i in kept]) for name, rows in parts.items()}
     arrays["obs"] = task.observe(arrays["state"].astype(np.float64)).astype(np.float32)
-    meta = {"seed": [seeds[i] for i in kept], "success": sim.success[kept].tolist(), "score": sim.score[kept].tolist()}
+    columns = {"success": sim.success, "score": sim.score, **sim.info()}
+    meta = {"seed": [seeds[i] for i in kept]} | {name: values[kept].tolist() for name, values in columns.items()}
     return Episodes(arrays, np.cumsum([steps[i] for i in kept]), meta)
 
 
@@ -47,13 +48,13 @@ def _recorded(sim: Simulation, controller: Controller, seeds: Sequence[Seed], ca
     parts = {name: [[] for _ in seeds] for name in names}
     for step in play(sim, controller, seeds, camera=camera):
         rows = {"state": step.state, "action": step.decision.label, "executed": step.decision.action}
-        index = np.flatnonzero(step.alive)
+        rows = {name: values[step.alive].astype(np.float32) for name, values in rows.items()}
+        if camera:
+            rows["image"] = step.picture
         for name, values in rows.items():
-            values = values.astype(np.float32)
-            for i in index:
-                parts[name][i].append(values[i])
-        for k, i in enumerate(index if camera else ()):
-            parts["image"][i].append(step.picture[k])
+            for i, row in zip(np.flatnonzero(step.alive), values, strict=True):
+                if not sim.invalid[i]:  # data must be finite
+                    parts[name][i].append(row)
     return parts, [len(rows) for rows in parts["state"]]
 
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from ilbook.data.windows import Windows
 
 from ilbook.data.episodes import Episodes
 from ilbook.data.normalise import Normaliser
+from ilbook.data.windows import Windows
 from ilbook.errors import UserError
 
 

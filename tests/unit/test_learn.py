@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from ilbook.data.windows import Windows
 from torch import nn
 
 from ilbook.data.episodes import Episodes
+from ilbook.data.windows import Windows
 from ilbook.errors import UserError
 from ilbook.learning.fit import Training, fit, rate
 from ilbook.policies.base import Policy

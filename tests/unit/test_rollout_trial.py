@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from ilbook.data.windows import Windows
 from pandas.testing import assert_frame_equal
 
 import ilbook
 from ilbook.control.receding import RecedingHorizon
+from ilbook.data.windows import Windows
 from ilbook.errors import UserError
 from ilbook.page import media
 from ilbook.page.claims import Claim
