@@ -8,11 +8,13 @@ PROFILE ?= lecture
 PIP_ARGS ?=
 UPGRADE ?=
 LAB_ARGS ?=
+PART ?=
+AUDIT_ARGS ?=
 FIRST := notebooks/1_foundations/01_first_policy.ipynb
 GL_PACKAGES = $(shell $(PY) -c 'from ilbook.draw import gl; print(gl.APT_PACKAGES)')
 PIP := -m pip --disable-pip-version-check --no-input
 
-.PHONY: help env gl run test book lab doctor lint lock clean FORCE
+.PHONY: help env gl run test golden audit book lab doctor lint lock clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -84,6 +86,12 @@ run: gl ## the opening notebook: demonstrations, a policy, its test and its film
 test: gl ## style, then every test, with every notebook in the smoke profile
 	$(VENV)/bin/ruff check .
 	$(PY) -m pytest
+
+golden: env ## show how the behaviour of PART (all: leave it out) moved, and record it anew in tests/golden/
+	$(PY) -m tests.golden $(PART)
+
+audit: gl ## run two published pages again, drawn at random, and once with another seed (AUDIT_ARGS="--pages 5 --seeds 4")
+	$(ILBOOK) audit $(AUDIT_ARGS)
 
 book: gl ## execute every notebook and build the site in build/site/
 	$(ILBOOK) book --profile $(PROFILE)

@@ -75,3 +75,24 @@ def module_book(tmp_path_factory) -> SmallBook:
 def make_cell():
     """The function that makes one cell."""
     return cell
+
+
+@pytest.fixture
+def golden(tmp_path, monkeypatch):
+    """A folder of traces in place of tests/golden; the fixture is the function that replaces what is recorded in it."""
+    from ilbook.page import versions
+
+    folder = tmp_path / "golden"
+    monkeypatch.setattr(versions, "GOLDEN", folder)
+
+    def record(traces: dict[str, dict], covered: dict[str, str] | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("*.json"):
+            old.unlink()
+        (folder / versions.COVERED).write_text(json.dumps(covered or {}))
+        for part, trace in traces.items():
+            versions.golden_file(part).write_text(json.dumps({"part": part, "tolerance": 1e-6, "trace": trace}))
+        versions._recorded.cache_clear()
+
+    yield record
+    versions._recorded.cache_clear()

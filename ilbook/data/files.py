@@ -1,7 +1,6 @@
 """Episodes on disk: one .npz, or a folder of plain .npy files for sets larger than memory; checked when read.
 
-Both carry a header (JSON) with a schema version. Version 1, the .npz files that `save` writes, has no such entry: its
-header is the free `meta`. Version 2 has fps and task texts beside it.
+Both say `Episodes.meta` as JSON: an .npz in the array 'meta', a folder in `HEADER`, beside the list of its arrays.
 """
 
 from __future__ import annotations
@@ -9,7 +8,8 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -21,9 +21,9 @@ from ilbook.paths import write_file
 
 # Positions in 15 micrometre steps: far below what a servo can follow, and the files compress to half.
 RESOLUTION = 2.0**-16
-SCHEMA = 2  # newest version of the header
-HEADER = "ilbook.json"  # in a folder; in an .npz the header is the array 'meta'
-STANDARD = ("fps", "tasks")  # what the header says beside the free meta
+HEADER = "ilbook.json"  # in a folder
+MOST_LISTED = 8  # names; more would hide the sentence that carries them
+SCHEMA = 3  # of what this program writes; .npz files, whose layout never changed, do not say it
 
 
 def save(path: Path, episodes: Episodes) -> None:
@@ -40,12 +40,11 @@ def save(path: Path, episodes: Episodes) -> None:
 def read(path: Path, columns: dict[str, int] | None = None) -> Episodes:
     """Read episodes, from a folder memory-mapped. `columns` are the arrays that must be there, each (T, width).
 
-    UserError for what is missing, truncated, of another or a newer schema, not finite, or of lengths that differ.
+    UserError for what is missing, truncated, of another schema, not finite, or of lengths that differ.
     """
     arrays, ends, meta = contents(path)
     for name, width in (columns or {}).items():
-        if name not in arrays:
-            raise UserError(f"{path.name}: array '{name}' is missing; there are {', '.join(sorted(arrays)) or 'none'}")
+        check_there([name], arrays, path.name)
         array = arrays[name]
         if array.ndim != 2 or array.shape[1] != width or array.dtype != np.float32:
             found = f"{array.dtype} of shape {array.shape}"
@@ -60,88 +59,84 @@ def contents(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, dict]:
     """Arrays, episode_ends and meta as they are stored; their values are not looked at."""
     if path.is_dir():
         return _read_folder(path)
-    if path.is_file():
-        return _read_npz(path)
-    raise UserError(f"{path.name}: there is no such file; make it with 'ilbook data make {path.stem}'")
-
-
-def _read_npz(path: Path) -> tuple[dict, np.ndarray, dict]:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, KeyError, AttributeError) as error:
-        raise UserError(f"{path.name}: not a readable .npz of plain arrays ({error}); it may be cut short") from None
-    try:
-        ends, header = arrays.pop("episode_ends"), json.loads(str(arrays.pop("meta")))
-    except KeyError as missing:
-        raise UserError(f"{path.name}: array {missing} is missing; this is not a file of episodes") from None
-    except json.JSONDecodeError:
-        raise UserError(f"{path.name}: array 'meta' does not hold JSON; this is not a file of episodes") from None
-    return arrays, ends, meta_of(header, path.name)
+    if not path.is_file():
+        raise UserError(f"{path.name}: there is no such file; make it with 'ilbook data make {path.stem}'")
+    damages = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, KeyError, AttributeError)
+    with readable(path.name, ".npz of plain arrays", *damages), np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    check_there(["episode_ends", "meta"], arrays, path.name)
+    ends, meta = arrays.pop("episode_ends"), parse(str(arrays.pop("meta")), f"{path.name}: array 'meta'")
+    return arrays, ends, meta
 
 
 def _read_folder(folder: Path) -> tuple[dict, np.ndarray, dict]:
     where = f"{folder.name}/{HEADER}"
+    header = read_json(folder / HEADER, where)
+    check_schema(header, where)
     try:
-        header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{where} is missing; this is not a folder of episodes") from None
-    except ValueError:
-        raise UserError(f"{where} does not hold JSON; it may be cut short") from None
-    if not isinstance(header, dict) or "schema" not in header:  # folders came with version 2
-        raise UserError(f"{where}: says no schema; this is not a folder of episodes")
-    meta = meta_of(header, where)
-    try:
-        ends, listed = np.array(header["episode_ends"]), header["arrays"]
-        wanted = {name: (entry["file"], entry["dtype"], tuple(entry["shape"])) for name, entry in listed.items()}
+        ends, meta = np.array(header["episode_ends"]), dict(header["meta"])
+        listed = [(name, said["file"], said["dtype"], tuple(said["shape"])) for name, said in header["arrays"].items()]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"{where}: 'episode_ends' or 'arrays' is missing or malformed ({error})") from None
+        raise UserError(f"{where}: 'episode_ends', 'meta' or 'arrays' is missing or malformed ({error})") from None
     arrays = {}
-    for name, (file, dtype, shape) in wanted.items():
+    for name, file, dtype, shape in listed:
         at = f"{folder.name}/{file}"
-        try:
-            array = np.load(folder / Path(file).name, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise UserError(f"{at} is missing, but {HEADER} lists it") from None
-        except (ValueError, OSError, EOFError) as error:
-            raise UserError(f"{at}: not a readable .npy ({error}); it may be cut short") from None
+        with readable(at, ".npy", ValueError, EOFError, OSError):
+            array = arrays[name] = np.load(folder / Path(file).name, mmap_mode="r", allow_pickle=False)
         if array.dtype.str != dtype or array.shape != shape:
             raise UserError(
                 f"{at}: holds {array.dtype.str} of shape {array.shape}, but {HEADER} says {dtype} of {shape}"
             )
-        arrays[name] = array
     return arrays, ends, meta
-
-
-def header_of(meta: dict) -> dict:
-    """The header that says `meta`."""
-    free = {key: value for key, value in meta.items() if key not in STANDARD}
-    return {"schema": SCHEMA, "fps": meta.get("fps"), "tasks": meta.get("tasks", []), "meta": free}
-
-
-def meta_of(header: object, where: str) -> dict:
-    """What a header of any version says, as `Episodes.meta`; UserError if it is newer than this program."""
-    version = header.get("schema", 1) if isinstance(header, dict) else None
-    if not isinstance(version, int) or version < 1:
-        raise UserError(f"{where}: holds no header of episodes; this is not a data set of ilbook")
-    if version > SCHEMA:
-        raise UserError(f"{where}: has schema {version}, but this ilbook reads up to {SCHEMA}; install a newer ilbook")
-    while version < SCHEMA:
-        header, version = MIGRATIONS[version](header), version + 1
-    standard = {key: header[key] for key in STANDARD if header.get(key)}
-    return {**header.get("meta", {}), **standard}
-
-
-def _from_1(header: dict) -> dict:
-    """Version 1 was the free meta itself; an fps or tasks in it meant the same as now."""
-    return header_of(header)
-
-
-# Version -> what makes a header of the next version from it.
-MIGRATIONS: dict[int, Callable[[dict], dict]] = {1: _from_1}
 
 
 def _rounded(array: np.ndarray) -> np.ndarray:
     if not np.issubdtype(array.dtype, np.floating):
         return array
     return (np.round(array.astype(np.float64) / RESOLUTION) * RESOLUTION).astype(np.float32)
+
+
+# -- sentences about damaged files, for the readers of other formats too -----------------------------------------------
+@contextmanager
+def readable(where: str, kind: str, *damages: type[Exception]) -> Iterator[None]:
+    """What a library raises while it reads a file becomes one sentence; a missing file is told apart."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{where} is missing; the data set is not complete") from None
+    except damages as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{where}: not a readable {kind} ({reason}); it may be cut short") from None
+
+
+def check_there(wanted: Iterable[str], there: Iterable[str], where: str) -> None:
+    """UserError unless all these arrays are there."""
+    there = list(there)
+    listed = ", ".join(there[:MOST_LISTED]) or "none"
+    more = f" and {len(there) - MOST_LISTED} more" if len(there) > MOST_LISTED else ""
+    for name in wanted:
+        if name not in there:
+            raise UserError(f"{where}: '{name}' is missing; there are {listed}{more}")
+
+
+def check_schema(said: dict, where: str) -> None:
+    """UserError for what another version of this program wrote."""
+    if (found := said.get("schema")) != SCHEMA:
+        raise UserError(f"{where}: has schema {found}, but this ilbook reads {SCHEMA}; convert the data anew")
+
+
+def parse(text: str | bytes, where: str) -> dict:
+    """What a JSON object says; UserError if it is none."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        raise UserError(f"{where} does not hold JSON; it may be cut short") from None
+    if not isinstance(said, dict):
+        raise UserError(f"{where} holds {text[:20]!r}; it must be a JSON object")
+    return said
+
+
+def read_json(path: Path, where: str) -> dict:
+    """The object in a JSON file; UserError if it is missing or damaged."""
+    with readable(where, "text"):
+        return parse(path.read_bytes(), where)

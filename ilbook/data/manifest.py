@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-from ilbook.data import files
+from ilbook import used
+from ilbook.data import files, video
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError, unknown
 from ilbook.paths import root, write_file
 
 KEYS = ("file", "task", "sha256", "bytes", "episodes", "steps", "generator", "seed", "engine")
+FILM_SIDE = 96  # pixels, as everywhere in the literature
+FILM_EPISODES = 20  # whose pictures are in one film, which keeps each file far below two megabytes
 
 
 def path() -> Path:
@@ -22,12 +26,7 @@ def path() -> Path:
 
 def entries() -> dict[str, dict]:
     """Name of each data set -> its entry; empty when nothing was made yet."""
-    if not path().is_file():
-        return {}
-    try:
-        listed = json.loads(path().read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"data/manifest.json is not JSON (line {error.lineno}); restore the committed one") from None
+    listed = files.read_json(path(), "data/manifest.json") if path().is_file() else {}
     for name, entry in listed.items():
         if absent := [key for key in KEYS if key not in entry]:
             raise UserError(f"data/manifest.json: entry '{name}' lacks {', '.join(absent)}; make the data set again")
@@ -48,9 +47,7 @@ def check() -> list[str]:
     """Compare every listed file with its hash and read it; returns the names, UserError for the first that differs."""
     listed = entries()
     for name, entry in listed.items():
-        file = _file(entry)
-        hashes = {file: entry["sha256"]} | {file.with_name(film): digest for film, digest in _films(entry).items()}
-        for path, digest in hashes.items():
+        for path, digest in _files(entry).items():
             shown = path.relative_to(root()).as_posix()
             if not path.is_file():
                 raise UserError(f"{shown} is listed but missing; make it with 'ilbook data make {name}'")
@@ -62,40 +59,46 @@ def check() -> list[str]:
     return list(listed)
 
 
-def _file(entry: dict) -> Path:
-    return root() / "data" / entry["file"]
-
-
-def _films(entry: dict) -> dict[str, str]:
-    """Films of the set, in order, and their hashes."""
-    return entry.get("frames", {})
-
-
-def _read(entry: dict) -> Episodes:
-    from ilbook import tasks
-
-    task = tasks.get(entry["task"])
-    return files.read(_file(entry), {"state": len(task.state_names), "action": len(task.action_low)})
-
-
 def load(name: str, pictures: bool = True) -> Episodes:
     """A shipped data set with its observations: arrays state (T, S), action (T, A), obs (T, O), float32, SI units.
 
     Some sets have more: operator (T,) int8 tells who demonstrated, image (T, 96, 96, 3) uint8 is what a camera saw
     (decoded only with `pictures`).
     """
-    from ilbook import tasks
-
     listed = entries()
     if name not in listed:
         raise unknown("data set", name, listed)
+    used.note(f"data:{name}")
     entry = listed[name]
-    episodes, task = _read(entry), tasks.get(entry["task"])
+    episodes, task = _read(entry)
     obs = task.observe(episodes["state"].astype(np.float64))
     episodes = episodes.with_array("obs", obs.astype(np.float32))
-    if pictures and _films(entry):
-        from ilbook.data import frames
-
-        films = [_file(entry).with_name(film) for film in _films(entry)]
-        episodes = episodes.with_array("image", frames.read(films, episodes, round(task.control_hz)))
+    _, *films = _files(entry)
+    if pictures and films:
+        episodes = episodes.with_array("image", _frames(films, episodes, round(task.control_hz)))
     return episodes
+
+
+def _read(entry: dict) -> tuple[Episodes, type]:
+    """The episodes of a set and the type of the task in which they were recorded."""
+    from ilbook import tasks  # brings the simulator, which the list alone does not need
+
+    task, (file, *_) = tasks.get(entry["task"]), _files(entry)
+    return files.read(file, {"state": len(task.state_names), "action": len(task.action_low)}), task
+
+
+def _files(entry: dict) -> dict[Path, str]:
+    """The file of a set and its films, in order, each with its hash."""
+    file = root() / "data" / entry["file"]
+    films = {file.with_name(film): digest for film, digest in entry.get("frames", {}).items()}
+    return {file: entry["sha256"], **films}
+
+
+def _frames(films: list[Path], episodes: Episodes, fps: float) -> np.ndarray:
+    """A frame for every step of the episodes: (T, 96, 96, 3) uint8."""
+    frames = []
+    for first, film in zip(range(0, len(episodes), FILM_EPISODES), films, strict=True):
+        steps = int(episodes.lengths[first : first + FILM_EPISODES].sum())
+        with closing(video.Reader(film, film.name, (FILM_SIDE, FILM_SIDE, 3), fps)) as reader:
+            frames.append(reader.take(0, steps, f"the {steps} steps of its episodes"))
+    return np.concatenate(frames)

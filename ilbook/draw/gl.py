@@ -27,6 +27,7 @@ TIMEOUT_S = 60  # the slowest first frame seen, on a busy laptop, took 6 s
 OFF = ("disable", "disabled", "off", "false", "0")
 ANY = ("", "enable", "enabled", "on", "true", "1")
 
+NO_MEMORY = (UserError, PackageNotFoundError)  # outside a repository, or without one of the packages
 # Everything inside one try, and no clean-up at the end: a broken driver also fails while it is taken down.
 PROBE = """
 import os
@@ -90,9 +91,8 @@ def report() -> str:
 def forget() -> None:
     """Make the next `choose` draw a test frame again, instead of trusting an earlier one."""
     choose.cache_clear()
-    memory = _memory()
-    if memory is not None:
-        memory[0].unlink(missing_ok=True)
+    with contextlib.suppress(*NO_MEMORY):
+        _memory()[0].unlink(missing_ok=True)
 
 
 def _wanted() -> tuple[str, str]:
@@ -194,30 +194,24 @@ def _install() -> str:
     return "install Mesa's EGL library and its software driver (libEGL, swrast) with the system's package manager"
 
 
-def _memory() -> tuple[Path, str] | None:
+def _memory() -> tuple[Path, str]:
     """The file that keeps the answer for the next process, and the state of the machine that the answer holds for."""
-    try:
-        path = paths.root() / "build" / "gl.json"
-        versions = [version("mujoco"), version("PyOpenGL")]
-    except (UserError, PackageNotFoundError):
-        return None
+    versions = [version("mujoco"), version("PyOpenGL")]
     # Installing or removing a library changes one of these two times.
     libraries = [Path("/etc/ld.so.cache"), Path(sys.prefix, "lib")]
     times = [place.stat().st_mtime_ns if place.exists() else 0 for place in libraries]
     names = ("DISPLAY", "WAYLAND_DISPLAY", "LD_LIBRARY_PATH", "MUJOCO_EGL_DEVICE_ID", "LIBGL_ALWAYS_SOFTWARE")
-    return path, json.dumps([versions, sys.executable, times, [os.environ.get(name) for name in names]])
+    state = [versions, sys.executable, times, [os.environ.get(name) for name in names]]
+    return paths.root() / "build" / "gl.json", json.dumps(state)
 
 
 def _remembered(candidates: list[str] | tuple[str, ...]) -> Backend | None:
     """The backend that worked last time with the same candidates on an unchanged machine."""
-    memory = _memory()
-    if memory is None:
-        return None
-    path, state = memory
     try:
+        path, state = _memory()
         kept = json.loads(path.read_text(encoding="utf-8"))
         backend = Backend(**kept["backend"])
-    except (OSError, ValueError, KeyError, TypeError):  # absent, or not ours: probe again
+    except (OSError, ValueError, KeyError, TypeError, *NO_MEMORY):  # absent, or not ours: probe again
         return None
     fits = kept.get("state") == state and kept.get("candidates") == list(candidates) and backend.name in candidates
     return backend if fits and not _missing(backend.name) else None
@@ -225,13 +219,10 @@ def _remembered(candidates: list[str] | tuple[str, ...]) -> Backend | None:
 
 def _remember(candidates: list[str] | tuple[str, ...], backend: Backend) -> None:
     """Keep a working backend; a failure is never kept, since the next process may find it cured."""
-    memory = _memory()
-    if memory is None:
-        return
-    path, state = memory
-    text = json.dumps({"state": state, "candidates": list(candidates), "backend": asdict(backend)})
-    with contextlib.suppress(UserError):  # a read-only or full disk costs only the next probe
-        paths.write_file(path, text)
+    with contextlib.suppress(*NO_MEMORY):  # a read-only or full disk costs only the next probe
+        path, state = _memory()
+        kept = {"state": state, "candidates": list(candidates), "backend": asdict(backend)}
+        paths.write_file(path, json.dumps(kept))
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Pictures of states: OpenGL where it works, the plain drawing of `ilbook.tasks.draw` where it does not."""
+"""Pictures of states: OpenGL where it works, the plain drawing where it does not."""
 
 from __future__ import annotations
 
@@ -10,45 +10,47 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 import mujoco
 import numpy as np
-from PIL import Image
 
 from ilbook.draw import gl
 from ilbook.draw.plain import Drawing
 from ilbook.draw.view import Pictures
 from ilbook.errors import UserError
 
-if TYPE_CHECKING:
-    from ilbook.tasks.base import Task
-
 T = TypeVar("T")
-SAMPLES = 2  # a side of a pixel, averaged: smooth edges for a third of the speed
-MANY = 1024  # pixels a side that are smooth enough without
 OPEN = 8  # contexts at a time: each takes 11 MB and more, and opens anew in 20 ms
 SHADOW = 1024  # pixels a side of the map of shadows in nice pictures; 2048 would halve the speed
 LAMP = 0.6  # share of the camera's light that comes from the side in nice pictures
+
+
+class Scene(Protocol):
+    """What can be drawn: a name for errors, a camera of its model, and the model, new at each call; hashable."""
+
+    name: str
+    camera: str
+
+    def load_model(self) -> mujoco.MjModel: ...
 
 
 class Renderer(Pictures):
     """Draws a model through OpenGL; may be called from any thread. `nice` pictures are for videos, not for policies."""
 
     def __init__(self, model: mujoco.MjModel, size: int, camera: str = "top", nice: bool = False):
-        super().__init__(model, size, camera)
+        super().__init__(model, size, camera, smooth=True)
         self.nice = nice
         self._camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
-        self._samples = 1 if size > MANY else SAMPLES
-        self._large = np.empty((self._samples * size, self._samples * size, 3), np.uint8)
+        self._large = np.empty((self.samples * size, self.samples * size, 3), np.uint8)
         self._option = mujoco.MjvOption()
         self._option.sitegroup[:] = 0  # sites are marks for the program
         self._renderer: mujoco.Renderer | None = None
         visual = model.vis
-        visual.global_.offwidth = visual.global_.offheight = self._samples * size
+        visual.global_.offwidth = visual.global_.offheight = self.samples * size
         visual.quality.shadowsize = visual.quality.offsamples = 0  # either makes a software driver many times slower
         if nice:
-            visual.quality.shadowsize = SHADOW  # but no offsamples: they halve the speed, and `SAMPLES` smooths already
+            visual.quality.shadowsize = SHADOW  # but no offsamples: they halve the speed, and `samples` smooths already
             visual.quality.numslices, visual.quality.numstacks, visual.quality.numquads = 64, 32, 4
             # Shadows are as fine as the map is small: it covers no more than the picture shows.
             ahead = max(self.view.depth(model.stat.center), 0.0)
@@ -71,7 +73,7 @@ class Renderer(Pictures):
         _opened.append(self)
         if self._renderer:
             return
-        side = self._samples * self.size
+        side = self.samples * self.size
         try:
             self._renderer = mujoco.Renderer(self.model, side, side, max_geom=1000)
         except Exception as error:
@@ -103,7 +105,7 @@ class Renderer(Pictures):
             if self.nice:
                 self._light(self._renderer.scene)
             self._renderer.render(out=self._large)
-            row[:] = np.asarray(Image.fromarray(self._large).reduce(self._samples))
+            row[:] = self._averaged(self._large)
         self.model.geom_rgba[:, 3] = opacity
         return out
 
@@ -129,19 +131,19 @@ class Renderer(Pictures):
                 lamp.pos = self._middle - self.model.stat.extent * np.array(lamp.dir)
 
 
-def renderer(task_type: type[Task], size: int, nice: bool = False) -> Pictures:
-    """What draws this task at `size` x `size` pixels; the same object for the same question."""
+def renderer(scene: Scene, size: int, nice: bool = False) -> Pictures:
+    """What draws this scene at `size` x `size` pixels; the same object for the same question."""
     if not 8 <= size <= 2048:
-        raise UserError(f"{task_type.name}: pictures of {size} pixels a side cannot be drawn; choose 8 to 2048")
-    return _renderer(task_type, size, bool(nice))
+        raise UserError(f"{scene.name}: pictures of {size} pixels a side cannot be drawn; choose 8 to 2048")
+    return _renderer(scene, size, bool(nice))
 
 
 @functools.cache
-def _renderer(task_type: type[Task], size: int, nice: bool) -> Pictures:
-    model, camera = task_type.load_model(), getattr(task_type, "camera", "top")
+def _renderer(scene: Scene, size: int, nice: bool) -> Pictures:
     if _orphaned:
         warnings.warn("OpenGL does not survive a fork: this process uses the plain drawing", stacklevel=3)
-    return (Drawing if _orphaned or gl.choose().name == "none" else Renderer)(model, size, camera, nice)
+    kind = Drawing if _orphaned or gl.choose().name == "none" else Renderer
+    return kind(scene.load_model(), size, scene.camera, nice)
 
 
 # -- one thread owns every OpenGL context, because a context belongs to the thread that made it ------------------------

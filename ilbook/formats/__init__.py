@@ -10,7 +10,7 @@ be written, `write(stream, path)`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -46,12 +46,10 @@ def import_(
     `arrays`: only these and 'action'. `fps`: where the source does not say. Returns what was written; UserError leaves
     the target as it was.
     """
-    source, target, arrays = Path(source), Path(target), _names(arrays)
+    source, target = Path(source), Path(target)
     if target.suffix in FOREIGN:
         raise UserError(f"{target.name}: import writes .npz files or folders; to write {target.suffix} use export")
-    place.check(target, force, source, _is_data)
-    stream = _with_fps(_open(source, arrays), fps)
-    return _convert(stream, source, target, force, progress, native.write, as_file=target.suffix == ".npz")
+    return _convert(_open, source, target, force, progress, arrays, fps, native.write, as_file=target.suffix == ".npz")
 
 
 def export(
@@ -73,28 +71,34 @@ def export(
         raise unknown("format", format, FORMATS)
     if video and format != "lerobot":
         raise UserError(f"video is for the format lerobot; {format} stores pictures as arrays")
-    source, target, arrays = Path(source), Path(target), _names(arrays)
+    source, target = Path(source), Path(target)
     if target.suffix == ".npz":
         raise UserError(f"{target.name}: export writes {format}; to write .npz use import")
-    place.check(target, force, source, _is_data)
     # A folder of demonstrations may bear the name of a shipped set without being one itself.
-    is_path = source.exists() and (_is_data(source) or not _is_shipped(source))
-    stream = _open(source, arrays) if is_path else _shipped(source, arrays)
-    options = {"video": True} if video else {}
-    return _convert(_with_fps(stream, fps), source, target, force, progress, FORMATS[format], **options)
+    is_path = source.exists() and (_is_data(source) or str(source) not in _shipped())
+    opening, options = _open if is_path else _open_shipped, {"video": True} if video else {}
+    return _convert(opening, source, target, force, progress, arrays, fps, FORMATS[format], **options)
 
 
-def _convert(stream: Stream, source: Path, target: Path, force, progress, write, **options) -> dict:
+def _convert(
+    opening: Callable, source: Path, target: Path, force, progress, arrays, fps, write: Callable, **options: bool
+) -> dict:
+    if isinstance(arrays, str):
+        raise UserError(f"arrays is a list of names, not the text {arrays!r}; write [{arrays!r}]")
+    if fps is not None and not fps > 0:
+        raise UserError(f"fps is {fps}; it must be a number of frames a second")
     with place.fresh(target, force, source, _is_data) as path:
+        stream = opening(source, arrays)
+        if fps is not None:
+            stream = replace(stream, meta={**stream.meta, "fps": _whole(fps)})
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(stream.counted(progress), path, **options)
     said = {"written": str(target), "episodes": len(stream.ends), "steps": stream.n_steps}
     return {**said, "arrays": list(stream.columns), "fps": stream.meta.get("fps")}
 
 
-def _names(arrays: Iterable[str] | None) -> list[str] | None:
-    if isinstance(arrays, str):
-        raise UserError(f"arrays is a list of names, not the text {arrays!r}; write [{arrays!r}]")
-    return None if arrays is None else list(arrays)
+def _whole(fps: float) -> float:
+    return int(fps) if fps == int(fps) else fps
 
 
 def _is_data(path: Path) -> bool:
@@ -106,55 +110,42 @@ def _is_data(path: Path) -> bool:
 
 def _open(source: Path, arrays: Iterable[str] | None) -> Stream:
     if not source.exists():
-        beside = [path.name for path in source.parent.iterdir()] if source.parent.is_dir() else []
-        raise UserError(f"there is no {source}{_nearest(source.name, beside)}")
-    try:
-        for _, recognise, stream in READERS:
-            if recognise(source):
-                return stream(source, arrays)
-    except OSError as error:
-        raise UserError(f"cannot read {source}: {error.strerror or error}") from None
+        raise UserError(f"there is no {source}{_nearest(source)}")
+    for _, recognise, stream in READERS:
+        if recognise(source):
+            return stream(source, arrays)
     known = ", ".join(name for name, _, _ in READERS)
     raise UserError(f"{source} is no data set of a format known here; known are: {known}")
 
 
-def _nearest(name: str, others: Iterable[str]) -> str:
-    near = get_close_matches(name, list(others), 1, 0.5)
+def _nearest(source: Path, others: Iterable[str] = ()) -> str:
+    """A hint for a name that does not exist: what is called nearly so, beside it or among others."""
+    beside = [path.name for path in source.parent.iterdir()] if source.parent.is_dir() else []
+    near = get_close_matches(source.name, [*others, *beside], 1, 0.5)
     return f"; did you mean {near[0]}?" if near else "; check the path"
 
 
-def _with_fps(stream: Stream, fps: float | None) -> Stream:
-    if fps is None:
-        return stream
-    if not fps > 0:
-        raise UserError(f"fps is {fps}; it must be a number of frames a second")
-    return replace(stream, meta={**stream.meta, "fps": int(fps) if fps == int(fps) else fps})
-
-
-def _is_shipped(source: Path) -> bool:
+def _shipped() -> dict[str, dict]:
     from ilbook.data import manifest
 
-    return str(source) in manifest.entries()
+    return manifest.entries()
 
 
-def _shipped(source: Path, arrays: Iterable[str] | None) -> Stream:
+def _open_shipped(source: Path, arrays: Iterable[str] | None) -> Stream:
     """A data set of the book by its name, with its observations, its frame rate and what its numbers mean."""
-    from ilbook import tasks
-    from ilbook.data import manifest
+    from ilbook import data, tasks
 
-    name, entries = str(source), manifest.entries()
+    name, entries = str(source), _shipped()
     if name not in entries:
-        beside = [path.name for path in source.parent.iterdir()] if source.parent.is_dir() else []
         listed = ", ".join(entries) or "none"
         raise UserError(
             f"there is no {name}, neither as a path nor among the shipped data sets ({listed})"
-            f"{_nearest(source.name, [*entries, *beside])}"
+            f"{_nearest(source, entries)}"
         )
     task = tasks.get(entries[name]["task"])
-    episodes = manifest.load(name, pictures=arrays is None or "image" in arrays)
-    rate = task.control_hz
+    episodes = data.load(name, pictures=arrays is None or "image" in arrays)
     said = {
-        "fps": int(rate) if rate == int(rate) else rate,
+        "fps": _whole(task.control_hz),
         "tasks": [(task.__doc__ or task.name).strip().partition("\n")[0]],
         "names": {"state": list(task.state_names), "obs": list(task.obs_names)},
         "source": name,

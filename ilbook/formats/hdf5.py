@@ -8,24 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from ilbook.data.files import check_there, parse, readable
 from ilbook.errors import UserError
-from ilbook.formats.stream import (
-    Block,
-    Column,
-    Stream,
-    check_action,
-    check_finite,
-    check_plain,
-    choose,
-    column_of,
-    spans,
-)
+from ilbook.formats.stream import Stream, choose, column_of, from_arrays
 
 NAME = "robomimic or Minari HDF5"
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -37,6 +27,8 @@ MINARI = {
     "terminated": "terminations", "truncated": "truncations",
 }  # fmt: skip
 OURS = "ilbook"  # attribute of the group `data` with what robomimic has no place for
+ASIDE = ("next_obs/", "infos/")  # what can be derived, or is not meant for learning: only if asked for
+DAMAGES = (OSError, RuntimeError, KeyError)  # what h5py raises
 
 
 def recognise(path: Path) -> bool:
@@ -47,142 +39,110 @@ def recognise(path: Path) -> bool:
 
 
 def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
-    """Open a file of robomimic or a file or folder of Minari."""
-    file = path if path.is_file() else next(path / name for name in MINARI_FILES if (path / name).is_file())
-    with _reading(file) as opened:
-        if "data" in opened and not any(name.startswith("episode_") for name in opened):
-            return _Layout(file, "data", "demo", opened).stream(opened, arrays)
-        if any(re.fullmatch(r"episode_\d+", name) for name in opened):
-            return _Layout(file, "", "episode", opened).stream(opened, arrays)
-    raise UserError(f"{file.name}: has neither data/demo_0 (robomimic) nor episode_0 (Minari); its layout is not known")
-
-
-@contextmanager
-def _reading(file: Path) -> Iterator:
-    """The open file; what goes wrong inside HDF5 becomes one sentence."""
+    """Open a file of robomimic or a file or folder of Minari; it closes when the stream is gone."""
     import h5py
 
-    try:
-        with h5py.File(file, "r") as opened:
-            yield opened
-    except (OSError, RuntimeError, KeyError) as error:
-        raise UserError(f"{file.name}: not a readable HDF5 file ({error}); it may be cut short") from None
-
-
-class _Layout:
-    """What lies where in one file, checked against the first episode."""
-
-    def __init__(self, file: Path, group: str, stem: str, opened):
-        self.file, self.minari = file, stem == "episode"
-        inside = opened[group] if group else opened
+    file = path if path.is_file() else next(path / name for name in MINARI_FILES if (path / name).is_file())
+    with readable(file.name, "HDF5 file", *DAMAGES):
+        opened = h5py.File(file, "r")
+        minari = any(re.fullmatch(r"episode_\d+", name) for name in opened)
+        if not minari and "data" not in opened:
+            raise UserError(
+                f"{file.name}: has neither data/demo_0 (robomimic) nor episode_0 (Minari); its layout is not known"
+            )
+        inside, stem = (opened, "episode") if minari else (opened["data"], "demo")
         numbers = sorted(int(match[1]) for name in inside if (match := re.fullmatch(rf"{stem}_(\d+)", name)))
         if not numbers:
-            raise UserError(f"{file.name}: group '{group}' holds no {stem}_0")
-        self.keys = [f"{group}/{stem}_{number}".lstrip("/") for number in numbers]
-        self.demos = [key.split("/")[-1] for key in self.keys]
-        ours = json.loads(inside.attrs.get(OURS, "{}"))
-        self.meta, said = ours.get("meta", {}), ours.get("arrays", {})
-        paths = _datasets(opened[self.keys[0]])
-        check_action(paths, f"{file.name}/{self.keys[0]}", "actions")
-        self.paths: dict[str, str] = {}
-        listed = {path: name for name, path in said.items()}
-        plain = [path for path in listed if path in paths]
-        for path in [*plain, *(path for path in paths if path not in listed)]:
-            name = listed.get(path) or (_minari_name(path) if self.minari else _robomimic_name(path))
-            self.paths[path.replace("/", ".") if name in self.paths else name] = path
+            raise UserError(f"{file.name}: group 'data' holds no {stem}_0")
+        episodes = [inside[f"{stem}_{number}"] for number in numbers]
+        ours = parse(inside.attrs.get(OURS, "{}"), f"{file.name}: attribute '{OURS}'")
+        paths = _paths(episodes[0], MINARI if minari else ROBOMIMIC, ours.get("arrays", {}))
+        check_there(["actions"], paths.values(), f"{file.name}{episodes[0].name}")
+        aside = [name for name, path in paths.items() if path.startswith(ASIDE)]
+        ends = np.cumsum([_length(group, f"{file.name}{group.name}") for group in episodes])
+        stored = {name: _Joined(file.name, episodes, paths[name], ends) for name in choose(paths, arrays, aside)}
+        meta = {**ours.get("meta", {}), "source": file.name, "format": "minari" if minari else "robomimic"}
+        meta |= {} if minari else _robomimic_meta(opened, [group.name.split("/")[-1] for group in episodes])
+    return from_arrays(stored, ends, meta, file.name, place=lambda name, step: stored[name].place(step))
 
-    def stream(self, opened, arrays: Iterable[str] | None) -> Stream:
-        """Check all episodes, then the stream that reads them one by one."""
-        # What can be derived, or is not meant for learning, is left out unless asked for.
-        rest = [name for name, path in self.paths.items() if path.startswith(("next_obs/", "infos/"))]
-        names = choose([name for name in self.paths if name not in rest], arrays, rest)
-        first = opened[self.keys[0]]
-        columns = {}
-        for name in names:
-            dataset, where = first[self.paths[name]], f"{self.file.name}/{self.keys[0]}/{self.paths[name]}"
-            if not dataset.shape:
-                raise UserError(f"{where} is a single value, not an array over steps; leave it out")
-            check_plain(dataset.dtype, where)
-            columns[name] = column_of(dataset)
-        ends = np.cumsum([self._length(opened, key, columns) for key in self.keys])
-        starts = np.concatenate([[0], ends[:-1]])
 
-        def blocks():
-            with _reading(self.file) as again:
-                for episode, start, stop in spans(ends, columns):
-                    low, part = start - starts[episode], {}
-                    for name, column in columns.items():
-                        dataset = again[self.keys[episode]][self.paths[name]]
-                        part[name] = dataset[low : low + stop - start].astype(column.dtype, copy=False)
-                        where = f"{self.file.name}/{self.keys[episode]}/{self.paths[name]}"
-                        check_finite(part[name], where, int(low))
-                    yield Block(episode, start, part)
+def _paths(group, names: dict[str, str], said: dict[str, str]) -> dict[str, str]:
+    """Array -> path below the group of an episode, for all that the first one holds; `said` is what we noted."""
+    found: list[str] = []
+    group.visititems(lambda path, item: found.append(path) if hasattr(item, "dtype") else None)
+    named = {path: name for name, path in said.items() if path in found}
+    theirs = {path: name for name, path in names.items()}
+    for path in found:
+        plain = re.sub("^(obs|observations)/", "", path).replace("/", ".")
+        name = theirs.get(path, plain)
+        named.setdefault(path, path.replace("/", ".") if name in named.values() else name)
+    return {name: path for path, name in named.items()}
 
-        return Stream(columns, ends.astype(np.int64), self._meta(opened), blocks)
 
-    def _length(self, opened, key: str, columns: dict[str, Column]) -> int:
-        """Steps of one episode; UserError if its arrays differ in length, or in kind from those of the first one."""
-        group = opened[key]
-        if "actions" not in group:
-            raise UserError(f"{self.file.name}/{key}: column 'actions' is missing; the other episodes have it")
-        length = len(group["actions"])
-        where = f"{self.file.name}/{key}"
-        if length == 0:
-            raise UserError(f"{where}/actions has no rows; an episode must not be empty")
-        if "num_samples" in group.attrs and int(group.attrs["num_samples"]) != length:
-            raise UserError(f"{where}/actions has {length} rows, but num_samples says {group.attrs['num_samples']}")
-        for name, column in columns.items():
-            path = self.paths[name]
+def _length(group, where: str) -> int:
+    """Steps of one episode."""
+    check_there(["actions"], group, where)
+    length = len(group["actions"])
+    if length == 0:
+        raise UserError(f"{where}/actions has no rows; an episode must not be empty")
+    if (said := group.attrs.get("num_samples", length)) != length:
+        raise UserError(f"{where}/actions has {length} rows, but num_samples says {said}")
+    return length
+
+
+class _Joined:
+    """The arrays of one path in all episodes as a single one (T, ...), alike and as long as the actions."""
+
+    def __init__(self, file: str, episodes: list, path: str, ends: np.ndarray):
+        self._where = [f"{file}{group.name}" for group in episodes]
+        for group, where in zip(episodes, self._where, strict=True):
             if path not in group:
-                raise UserError(f"{where}: column '{path}' is missing; {self.keys[0]} has it")
-            dataset = group[path]
-            found = column_of(dataset)
-            if found != column:
+                check_there([path], group, where)
+        self._parts, self._path, self._starts = [group[path] for group in episodes], path, np.insert(ends, 0, 0)
+        if not self._parts[0].shape:
+            raise UserError(f"{self._where[0]}/{path} is a single value, not an array over steps; leave it out")
+        column, more = column_of(self._parts[0]), path.split("/")[0] == "observations"
+        for part, where, length in zip(self._parts, self._where, np.diff(self._starts).tolist(), strict=True):
+            if (found := column_of(part)) != column:
                 raise UserError(
                     f"{where}/{path} is {found.dtype} of shape {found.shape} in each row, but {column.dtype} of "
-                    f"{column.shape} in {self.keys[0]}"
+                    f"{column.shape} in {self._where[0]}"
                 )
-            more = 1 if self.minari and path.split("/")[0] == "observations" else 0
-            if len(dataset) not in (length, length + more):
+            if len(part) not in (length, length + more):
                 wanted = f"{length} or {length + 1}" if more else length
-                raise UserError(
-                    f"{where}/{path} has {len(dataset)} rows, but actions has {length}; it must be {wanted}"
-                )
-        return length
+                raise UserError(f"{where}/{path} has {len(part)} rows, but actions has {length}; it must be {wanted}")
+        self.dtype, self.shape = column.dtype, (int(ends[-1]), *column.shape)
 
-    def _meta(self, opened) -> dict:
-        meta = {**self.meta, "source": self.file.name, "format": "minari" if self.minari else "robomimic"}
-        if self.minari:
-            return meta
-        if "env_args" in opened["data"].attrs:
-            meta["env_args"] = str(opened["data"].attrs["env_args"])
-        if "mask" in opened:
-            place = {name: index for index, name in enumerate(self.demos)}
-            meta["masks"] = {}
-            for mask, names in opened["mask"].items():
-                members = [name.decode() if isinstance(name, bytes) else str(name) for name in names[:]]
-                for row, name in enumerate(members):
-                    if name not in place:
-                        raise UserError(f"{self.file.name}/mask/{mask}, row {row}: there is no {name} in the file")
-                meta["masks"][mask] = [place[name] for name in members]
-        return meta
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Rows of one episode."""
+        episode = self._episode(rows.start)
+        first = self._starts[episode]
+        with readable(self.place(rows.start)[0], "array", *DAMAGES):
+            return self._parts[episode][rows.start - first : rows.stop - first]
+
+    def place(self, step: int) -> tuple[str, int]:
+        """Where a step lies in the file: the array, and the row in it."""
+        episode = self._episode(step)
+        return f"{self._where[episode]}/{self._path}", step - int(self._starts[episode])
+
+    def _episode(self, step: int) -> int:
+        return int(np.searchsorted(self._starts, step, "right")) - 1
 
 
-def _datasets(group) -> list[str]:
-    """Paths of all arrays below a group."""
-    found: list[str] = []
-    group.visititems(lambda name, item: found.append(name) if hasattr(item, "dtype") else None)
-    return found
-
-
-def _robomimic_name(path: str) -> str:
-    theirs = {column: name for name, column in ROBOMIMIC.items()}
-    return theirs.get(path, path.removeprefix("obs/").replace("/", "."))
-
-
-def _minari_name(path: str) -> str:
-    theirs = {column: name for name, column in MINARI.items()}
-    return theirs.get(path, path.removeprefix("observations/").replace("/", "."))
+def _robomimic_meta(opened, demos: list[str]) -> dict:
+    """What the file says of its environment, and its masks as numbers of episodes."""
+    meta = {}
+    if "env_args" in opened["data"].attrs:
+        meta["env_args"] = str(opened["data"].attrs["env_args"])
+    if "mask" in opened:
+        meta["masks"] = {mask: [] for mask in opened["mask"]}
+        for mask, members in meta["masks"].items():
+            for row, name in enumerate(opened[f"mask/{mask}"].asstr()[:]):
+                if name not in demos:
+                    where = f"{Path(opened.filename).name}/mask/{mask}"
+                    raise UserError(f"{where}, row {row}: there is no {name} in the file")
+                members.append(demos.index(name))
+    return meta
 
 
 def write(stream: Stream, path: Path) -> None:
@@ -192,7 +152,6 @@ def write(stream: Stream, path: Path) -> None:
     paths = {name: ROBOMIMIC.get(name, f"obs/{name}") for name in stream.columns}
     if "state" in paths and not any(path.startswith("obs/") for path in paths.values()):
         paths["state"] = "obs/state"  # robomimic learns from obs alone
-    lengths = np.diff(stream.ends, prepend=0).tolist()
     meta = {key: value for key, value in stream.meta.items() if key not in ("env_args", "masks")}
     environment = {"env_name": str(meta.get("env_name", "ilbook")), "type": 2, "env_kwargs": {}}
     with h5py.File(path, "w") as file:
@@ -202,16 +161,15 @@ def write(stream: Stream, path: Path) -> None:
         data.attrs[OURS] = json.dumps({"meta": meta, "arrays": paths})
         for mask, members in stream.meta.get("masks", {}).items():
             file.create_dataset(f"mask/{mask}", data=np.array([f"demo_{index}" for index in members], dtype="S"))
+        for index, (start, end) in enumerate(zip(stream.starts.tolist(), stream.ends.tolist(), strict=True)):
+            demo = data.create_group(f"demo_{index}")
+            demo.attrs["num_samples"] = end - start
+            for name, column in stream.columns.items():
+                # Pictures compress tenfold; positions hardly at all.
+                packed = {"chunks": (1, *column.shape), "compression": "gzip", "compression_opts": 1}
+                options = packed if column.is_picture else {}
+                demo.create_dataset(paths[name], (end - start, *column.shape), column.dtype, **options)
         for block in stream.blocks():
-            demo = f"demo_{block.episode}"
-            if demo not in data:
-                made = data.create_group(demo)
-                made.attrs["num_samples"] = lengths[block.episode]
-                for name, column in stream.columns.items():
-                    # Pictures compress tenfold; positions hardly at all.
-                    packed = {"chunks": (1, *column.shape), "compression": "gzip", "compression_opts": 1}
-                    options = packed if column.is_picture else {}
-                    made.create_dataset(paths[name], (lengths[block.episode], *column.shape), column.dtype, **options)
-            first = block.start - (stream.ends[block.episode - 1] if block.episode else 0)
+            first = block.start - stream.starts[block.episode]
             for name, part in block.arrays.items():
-                data[demo][paths[name]][first : first + len(part)] = part
+                data[f"demo_{block.episode}"][paths[name]][first : first + len(part)] = part

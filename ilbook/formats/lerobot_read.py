@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from ilbook.data import video
-from ilbook.data.files import SCHEMA
+from ilbook.data.files import check_schema, check_there, read_json, readable
 from ilbook.errors import UserError
 from ilbook.formats import lerobot
-from ilbook.formats.lerobot_tables import Episode, check_table, dense, episodes, opened, tasks_of
-from ilbook.formats.stream import Block, Column, Stream, check_action, check_finite, choose, rows_of, spans
+from ilbook.formats.lerobot_tables import INT, Episode, check_equal, check_table, dense, episodes, opened, tasks_of
+from ilbook.formats.stream import PLAIN_KINDS, Block, Column, Stream, check_finite, choose, rows_of
 
 SLACK_S = 1e-4  # tolerance of a timestamp, as in the library
 
@@ -28,48 +28,43 @@ class Feature:
     key: str
     kind: str  # "image", "video" or the name of a numpy dtype
     column: Column
-    planes_first: bool = False  # a picture described as (channels, height, width)
 
 
 def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
     """Open a data set; tables are compared with each other now, their values while they are read."""
-    info = _info(path)
-    root, fps = path, float(info["fps"])
-    ours = _ours(path)
+    info, ours = _info(path), {}
+    if (path / lerobot.OURS).is_file():  # what we noted, if it was us who wrote the data set
+        ours = read_json(path / lerobot.OURS, f"{path.name}/{lerobot.OURS}")
+        check_schema(ours, f"{path.name}/{lerobot.OURS}")
     features, left_out = _features(path, info, ours)
-    texts = tasks_of(root)
+    texts = tasks_of(path)
     order = {name: place for place, name in enumerate(ours.get("arrays") or {})}
-    tasks = ["task_index"] if len(texts) > 1 or "task_index" in order else []
-    names = sorted([*features, *tasks], key=lambda name: order.get(name, len(order)))
-    names = choose(names, arrays)
-    columns = {name: features[name].column if name in features else Column(np.dtype(np.int64), ()) for name in names}
+    tasks = {"task_index": INT} if len(texts) > 1 or "task_index" in order else {}
+    every = {**{name: feature.column for name, feature in features.items()}, **tasks}
+    names = choose(sorted(every, key=lambda name: order.get(name, len(order))), arrays)
+    columns = {name: every[name] for name in names}
     features = {name: features[name] for name in names if name in features}
-    check_action([feature.key for feature in features.values()], f"{path.name}/{lerobot.INFO}")
-    table = episodes(root, info, [feature.key for feature in features.values() if feature.kind == "video"])
+    check_there(["action"], [feature.key for feature in features.values()], f"{path.name}/{lerobot.INFO}")
     in_table = [feature.key for feature in features.values() if feature.kind != "video"]
+    table = episodes(path, info, [feature.key for feature in features.values() if feature.kind == "video"])
     for place in dict.fromkeys(episode.file for episode in table):
-        check_table(root, place, in_table, sum(episode.length for episode in table if episode.file == place))
-    ends = np.array([episode.stop for episode in table])
-    reader = _Reader(root, table, features, columns, fps, len(texts))
+        rows = sum(episode.stop - episode.start for episode in table if episode.file == place)
+        check_table(path, place, in_table, rows)
     meta = {**(ours.get("meta") or {}), "source": path.name, "format": "lerobot", "fps": info["fps"], "tasks": texts}
-    if info.get("robot_type"):
-        meta["robot_type"] = info["robot_type"]
     said = {name: info["features"][feature.key].get("names") for name, feature in features.items()}
-    if said := {name: value for name, value in said.items() if value and features[name].kind not in ("image", "video")}:
-        meta["names"] = said
-    if left_out:
-        meta["left_out"] = left_out
-    return Stream(columns, ends, meta, reader.blocks)
+    more = {
+        "robot_type": info.get("robot_type"),
+        "names": {name: value for name, value in said.items() if value and not features[name].column.is_picture},
+        "left_out": left_out,
+    }
+    meta |= {key: value for key, value in more.items() if value}
+    reader = _Reader(path, table, features, columns, float(info["fps"]), len(texts))
+    return Stream(columns, reader.ends, meta, reader.blocks)
 
 
 def _info(root: Path) -> dict:
     where = f"{root.name}/{lerobot.INFO}"
-    try:
-        info = json.loads((root / lerobot.INFO).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{where} is missing; this is not a complete LeRobot data set") from None
-    except ValueError:
-        raise UserError(f"{where} does not hold JSON; it may be cut short") from None
+    info = read_json(root / lerobot.INFO, where)
     version = info.get("codebase_version")
     if not str(version).startswith("v3."):
         hint = "convert it with LeRobot's own script first" if str(version) < "v3" else "install a newer ilbook"
@@ -77,24 +72,8 @@ def _info(root: Path) -> dict:
     if not isinstance(info.get("fps"), (int, float)) or not info["fps"] > 0:
         raise UserError(f"{where}: fps is {info.get('fps')}; it must be a number of frames a second")
     if not isinstance(info.get("features"), dict):
-        raise UserError(f"{where}: 'features' is missing; this is not a complete LeRobot data set")
+        raise UserError(f"{where}: 'features' is missing; the data set is not complete")
     return info
-
-
-def _ours(root: Path) -> dict:
-    """What we noted when we wrote the data set; nothing for others."""
-    try:
-        ours = json.loads((root / lerobot.OURS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError:
-        raise UserError(f"{root.name}/{lerobot.OURS} does not hold JSON; delete it to import without it") from None
-    if ours.get("schema", 1) > SCHEMA:
-        raise UserError(
-            f"{root.name}/{lerobot.OURS}: has schema {ours['schema']}, but this ilbook reads up to {SCHEMA}; "
-            "install a newer ilbook"
-        )
-    return ours
 
 
 def _features(root: Path, info: dict, ours: dict) -> tuple[dict[str, Feature], list[str]]:
@@ -109,33 +88,33 @@ def _features(root: Path, info: dict, ours: dict) -> tuple[dict[str, Feature], l
         except (KeyError, TypeError, ValueError):
             raise UserError(f"{where} lacks a dtype or a shape") from None
         if kind in ("image", "video"):
-            planes_first = len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3)
-            shape = (*shape[1:], shape[0]) if planes_first else shape
             if len(shape) != 3:
                 raise UserError(f"{where} has shape {shape}; pictures need height, width and channels")
-            found[key] = Feature(key, kind, Column(np.dtype(np.uint8), shape), planes_first)
-            continue
-        try:
-            dtype = np.dtype(kind)
-        except TypeError:
-            dtype = np.dtype(object)
-        if dtype.kind not in "biuf":
+            planes_first = shape[0] in (1, 3) and shape[2] not in (1, 3)
+            shape = (*shape[1:], shape[0]) if planes_first else shape
+            found[key] = Feature(key, kind, Column(np.dtype(np.uint8), shape))
+        elif (dtype := _dtype(kind)) is None:
             left_out.append(key)
-            continue
-        # One number a step: a vector of one for observations and actions, a plain series for the rest.
-        plain = shape == (1,) and key != "action" and not key.startswith("observation.")
-        found[key] = Feature(key, kind, Column(dtype, () if plain else shape))
+        else:
+            # One number a step: a vector of one for observations and actions, a plain series for the rest.
+            plain = shape == (1,) and key != "action" and not key.startswith("observation.")
+            found[key] = Feature(key, kind, Column(dtype, () if plain else shape))
     arrays = lerobot.arrays_of(found)
     for name, said in (ours.get("arrays") or {}).items():
-        feature = found.get(said["feature"])
-        if feature is None or np.prod(said["shape"]) != np.prod(feature.column.shape):
-            continue  # edited since we wrote it
-        arrays = {array: key for array, key in arrays.items() if key != feature.key and array != name}
-        arrays[name] = feature.key
-        found[feature.key] = Feature(
-            feature.key, feature.kind, Column(feature.column.dtype, tuple(said["shape"])), feature.planes_first
-        )
+        feature, shape = found.get(said["feature"]), tuple(said["shape"])
+        if feature is not None and prod(shape) == prod(feature.column.shape):  # else edited since we wrote it
+            arrays = {array: key for array, key in arrays.items() if key != feature.key and array != name}
+            arrays[name] = feature.key
+            found[feature.key] = replace(feature, column=Column(feature.column.dtype, shape))
     return {name: found[key] for name, key in arrays.items()}, left_out
+
+
+def _dtype(kind: str) -> np.dtype | None:
+    try:
+        dtype = np.dtype(kind)
+    except TypeError:
+        return None
+    return dtype if dtype.kind in PLAIN_KINDS else None
 
 
 class _Reader:
@@ -145,118 +124,72 @@ class _Reader:
         self.root, self.table, self.features, self.columns = root, table, features, columns
         self.fps, self.n_tasks = fps, n_tasks
         self.ends = np.array([episode.stop for episode in table])
+        self.in_table = {name: feature for name, feature in features.items() if feature.kind != "video"}
 
     def blocks(self) -> Iterator[Block]:
         with ExitStack() as stack:
-            rows = _Rows(
-                self.root, self.table, [f.key for f in self.features.values() if f.kind != "video"], self.columns
-            )
-            stack.callback(rows.close)
             cameras = {
-                name: _Camera(self.root, feature, self.fps)
+                name: stack.enter_context(closing(_Camera(self.root, feature, self.fps)))
                 for name, feature in self.features.items()
                 if feature.kind == "video"
             }
-            for camera in cameras.values():
-                stack.callback(camera.close)
-            for index, start, stop in spans(self.ends, self.columns):
-                episode = self.table[index]
-                part: dict[str, np.ndarray] = {}
-                pieces = list(rows.take(stop - start))
-                task = self._check_index(pieces, episode, start)
-                for name, feature in self.features.items():
-                    if feature.kind == "video":
-                        part[name] = cameras[name].take(episode, start - episode.start, stop - start)
-                    else:
-                        part[name] = np.concatenate([self._values(feature, *piece) for piece in pieces])
-                if "task_index" in self.columns:
-                    part["task_index"] = task
-                yield Block(index, start, {name: part[name] for name in self.columns})
+            start = 0
+            for file, row, batch in stack.enter_context(closing(self._batches())):
+                arrays = {name: self._values(feature, file, row, batch) for name, feature in self.in_table.items()}
+                arrays["task_index"] = self._check_index(file, row, batch, start)
+                stop = start + len(batch)
+                first = start
+                while start < stop:  # one block for each episode in the batch
+                    index = int(np.searchsorted(self.ends, start, "right"))
+                    end = min(int(self.ends[index]), stop)
+                    part = {name: array[start - first : end - first] for name, array in arrays.items()}
+                    for name, camera in cameras.items():
+                        part[name] = camera.take(self.table[index], start, end - start)
+                    yield Block(index, start, {name: part[name] for name in self.columns})
+                    start = end
+
+    def _batches(self) -> Iterator[tuple]:
+        """(file, first row in it, rows) of all data files, in order."""
+        keys = [*(feature.key for feature in self.in_table.values()), *lerobot.INDEX]
+        for place in dict.fromkeys(episode.file for episode in self.table):
+            file, row = f"{self.root.name}/{place}", 0
+            with opened(self.root / place, file) as parquet:
+                # Group by group: asked for all of them, the library would decode the file ahead.
+                for group in range(parquet.num_row_groups):
+                    for batch in parquet.iter_batches(rows_of(self.columns), row_groups=[group], columns=keys):
+                        yield file, row, batch
+                        row += len(batch)
 
     def _values(self, feature: Feature, file: str, row: int, batch) -> np.ndarray:
         where = f"{file}, column '{feature.key}'"
         if feature.kind == "image":
-            return _pictures(batch.column(feature.key), feature, where, row, self.root)
-        values = dense(batch.column(feature.key), feature.column, where, row)
+            return _pictures(batch[feature.key], feature.column, where, row)
+        values = dense(batch[feature.key], feature.column, where, row)
         check_finite(values, where, row)
         return values
 
-    def _check_index(self, pieces: list, episode: Episode, start: int) -> np.ndarray:
+    def _check_index(self, file: str, row: int, batch, start: int) -> np.ndarray:
         """Compare the index columns with what must stand there; returns task_index."""
-        tasks = []
-        for file, row, batch in pieces:
-            whole = np.arange(start, start + batch.num_rows)
-            start += batch.num_rows
-            frame = whole - episode.start
-            said = {
-                name: dense(batch.column(name), Column(np.dtype(dtype), ()), f"{file}, column '{name}'", row)
-                for name, dtype in lerobot.INDEX.items()
-            }
-            wanted = {"episode_index": np.full(len(whole), episode.index), "frame_index": frame, "index": whole}
-            for name, must in wanted.items():
-                if (bad := np.flatnonzero(said[name] != must)).size:
-                    raise UserError(
-                        f"{file}, column '{name}', row {row + bad[0]}: is {said[name][bad[0]]}, but the table of "
-                        f"episodes says {must[bad[0]]}"
-                    )
-            must = frame / self.fps
-            # float32 seconds are coarser than the tolerance after a quarter of an hour
-            slack = SLACK_S + np.spacing(must.astype(np.float32))
-            if (bad := np.flatnonzero(~(np.abs(said["timestamp"] - must) <= slack))).size:
-                raise UserError(
-                    f"{file}, column 'timestamp', row {row + bad[0]}: is {said['timestamp'][bad[0]]:g} s, but frame "
-                    f"{frame[bad[0]]} at {self.fps:g} frames a second is due at {must[bad[0]]:g} s"
-                )
-            task = said["task_index"]
-            if (bad := np.flatnonzero((task < 0) | (task >= self.n_tasks))).size:
-                raise UserError(
-                    f"{file}, column 'task_index', row {row + bad[0]}: is {task[bad[0]]}, but {lerobot.TASKS} lists "
-                    f"{self.n_tasks} tasks"
-                )
-            tasks.append(task)
-        return np.concatenate(tasks)
-
-
-class _Rows:
-    """The rows of all data files, in order, taken a few at a time."""
-
-    def __init__(self, root: Path, table: list[Episode], keys: list[str], columns: dict[str, Column]):
-        self._batches = self._read(root, table, [*keys, *lerobot.INDEX], rows_of(columns))
-        self._left = None  # file, first row, rows that were read but not taken
-
-    def _read(self, root: Path, table: list[Episode], keys: list[str], size: int):
-        for place in dict.fromkeys(episode.file for episode in table):
-            file, row = f"{root.name}/{place}", 0
-            with opened(root / place, file) as parquet:
-                # Group by group: asked for all of them, the library would decode the file ahead.
-                groups = range(parquet.num_row_groups)
-                batches = (
-                    batch
-                    for group in groups
-                    for batch in parquet.iter_batches(batch_size=max(size, 64), row_groups=[group], columns=keys)
-                )
-                while True:
-                    try:
-                        batch = next(batches)
-                    except StopIteration:
-                        break
-                    except (OSError, ValueError) as error:
-                        raise UserError(f"{file}, from row {row}: is damaged ({error})".replace("\n", " ")) from None
-                    yield file, row, batch
-                    row += batch.num_rows
-
-    def take(self, n: int):
-        """(file, row, batch) of the next `n` rows."""
-        while n:
-            file, row, batch = self._left or next(self._batches)
-            part = batch.slice(0, n)
-            n -= part.num_rows
-            rest = batch.slice(part.num_rows)
-            self._left = (file, row + part.num_rows, rest) if rest.num_rows else None
-            yield file, row, part
-
-    def close(self) -> None:
-        self._batches.close()
+        said = {
+            name: dense(batch[name], Column(np.dtype(dtype), ()), f"{file}, column '{name}'", row)
+            for name, dtype in lerobot.INDEX.items()
+        }
+        whole = np.arange(start, start + len(batch))
+        episode = np.searchsorted(self.ends, whole, "right")
+        frame = whole - np.append(0, self.ends)[episode]
+        for name, must in (("episode_index", episode), ("frame_index", frame), ("index", whole)):
+            check_equal(file, name, row, said[name], must)
+        # float32 seconds are coarser than the tolerance after a quarter of an hour
+        seconds = frame / self.fps
+        slack = SLACK_S + np.spacing(seconds.astype(np.float32))
+        check_equal(file, "timestamp", row, said["timestamp"], seconds, slack, f" s at {self.fps:g} frames a second")
+        task = said["task_index"]
+        if (bad := np.flatnonzero((task < 0) | (task >= self.n_tasks))).size:
+            raise UserError(
+                f"{file}, column 'task_index', row {row + bad[0]}: is {task[bad[0]]}, but {lerobot.TASKS} lists "
+                f"{self.n_tasks} tasks"
+            )
+        return task
 
 
 class _Camera:
@@ -266,46 +199,37 @@ class _Camera:
         self._root, self._feature, self._fps = root, feature, fps
         self._path, self._reader = None, None
 
-    def take(self, episode: Episode, first: int, n: int) -> np.ndarray:
-        """Frames first..first + n of an episode."""
+    def take(self, episode: Episode, start: int, n: int) -> np.ndarray:
+        """Frames of an episode, `n` from step `start` of the whole on."""
         path, begin = episode.videos[self._feature.key]
-        first += round(begin * self._fps)
+        first = start - episode.start + round(begin * self._fps)
         if path != self._path or self._reader.position > first:
             self.close()
-            self._reader = video.Reader(
-                self._root / path, f"{self._root.name}/{path}", self._feature.column.shape, self._fps
-            )
-            self._path = path
-        what = f"episode {episode.index}"
-        self._reader.skip(first - self._reader.position, what)
-        return self._reader.take(n, what)
+            where, shape = f"{self._root.name}/{path}", self._feature.column.shape
+            self._path, self._reader = path, video.Reader(self._root / path, where, shape, self._fps)
+        return self._reader.take(first, n, f"episode {episode.index}")
 
     def close(self) -> None:
         if self._reader is not None:
             self._reader.close()
 
 
-def _pictures(column, feature: Feature, where: str, row: int, root: Path) -> np.ndarray:
+def _pictures(column, wanted: Column, where: str, row: int) -> np.ndarray:
     """Decode a column of encoded pictures: structs of bytes and path."""
     import pyarrow as pa
     from PIL import Image
 
     if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
         raise UserError(f"{where}: holds {column.type}; pictures must be structs with bytes")
-    found = np.empty((len(column), *feature.column.shape), np.uint8)
-    for at, value in enumerate(column.to_pylist()):
+    found = np.empty((len(column), *wanted.shape), np.uint8)
+    for at, raw in enumerate(column.field("bytes").to_pylist()):
         here = f"{where}, row {row + at}"
-        raw = value and value.get("bytes")
         if raw is None:
             raise UserError(f"{here}: holds no picture")
-        try:
+        with readable(here, "picture", OSError, SyntaxError, ValueError):
             picture = np.asarray(Image.open(io.BytesIO(raw)))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{here}: not a readable picture ({error})") from None
         picture = picture[..., None] if picture.ndim == 2 else picture
-        if picture.shape != feature.column.shape or picture.dtype != np.uint8:
-            raise UserError(
-                f"{here}: a picture of {picture.dtype} {picture.shape}; it must be uint8 {feature.column.shape}"
-            )
+        if picture.shape != wanted.shape or picture.dtype != np.uint8:
+            raise UserError(f"{here}: a picture of {picture.dtype} {picture.shape}; it must be uint8 {wanted.shape}")
         found[at] = picture
     return found

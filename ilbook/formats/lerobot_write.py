@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ilbook.data import files, video
+from ilbook.data import video
+from ilbook.data.files import SCHEMA
 from ilbook.errors import UserError
 from ilbook.formats import lerobot
 from ilbook.formats.statistics import PictureStatistics, Statistics
@@ -21,6 +22,7 @@ from ilbook.formats.stream import Block, Column, Stream
 DATA_MB, VIDEO_MB = 100, 200  # a file is closed once it is larger, at the end of an episode
 CHUNK_FILES = 1000  # files in one folder
 MOST_AXES = 5  # of a feature
+INT = Column(np.dtype(np.int64), ())
 DEFAULT_TASK = "demonstration"
 
 
@@ -33,102 +35,76 @@ class _Writer:
     def __init__(self, stream: Stream, root: Path, as_video: bool):
         self.stream, self.root, self.fps = stream, root, _whole_fps(stream.meta.get("fps"))
         self.tasks = [str(task) for task in stream.meta.get("tasks") or [DEFAULT_TASK]]
-        columns = dict(stream.columns)
-        self.task_array = "task_index" if _is_task_index(stream) else None
-        if self.task_array:
-            columns.pop(self.task_array)
-        self.columns, self.features = columns, lerobot.features_of(columns)
-        self.videos = [name for name, column in columns.items() if column.is_picture and as_video]
-        for name, column in columns.items():
+        self.columns = dict(stream.columns)
+        # An array 'task_index' says which of the task texts each step belongs to.
+        self.has_index = bool(stream.meta.get("tasks")) and self.columns.get("task_index") == INT
+        if self.has_index:
+            del self.columns["task_index"]
+        self.features = lerobot.features_of(self.columns)
+        self.videos = [name for name, column in self.columns.items() if column.is_picture and as_video]
+        for name, column in self.columns.items():
             if len(column.shape) > MOST_AXES:
                 raise UserError(f"array '{name}' has {len(column.shape)} axes at each step; LeRobot takes {MOST_AXES}")
             if name in self.videos and (column.shape[0] % 2 or column.shape[1] % 2):
                 size = f"{column.shape[0]} x {column.shape[1]}"
                 raise UserError(f"array '{name}' is {size}; videos need even sizes: leave out --video")
-        self.statistics = {self.features[name]: _statistics(column) for name, column in columns.items()}
-        self.statistics |= {name: Statistics() for name in lerobot.INDEX}
+        self.statistics = {name: Statistics() for name in lerobot.INDEX} | {
+            self.features[name]: PictureStatistics() if column.is_picture else Statistics()
+            for name, column in self.columns.items()
+        }
         self.rows: list[dict] = []  # of the table of episodes
-        self._table, self._place, self._size = None, [0, 0], 0
-        self._movies: dict[str, _Movie] = {name: _Movie(root, self.features[name], self.fps) for name in self.videos}
 
     def run(self) -> None:
         (self.root / "meta").mkdir(parents=True)
+        table = _Table(self.root, lerobot.DATA_PATH, DATA_MB)
+        movies = {name: _Movie(self.root, self.features[name], self.fps) for name in self.videos}
         try:
             for block in self.stream.blocks():
                 if block.episode == len(self.rows):
-                    self._begin(block.episode)
-                self._add(block)
-            self._close_table()
-            for movie in self._movies.values():
-                movie.close()
-        finally:
-            if self._table is not None:
-                self._close_table()
-            for movie in self._movies.values():
-                movie.stop()
+                    start, end = int(self.stream.starts[block.episode]), int(self.stream.ends[block.episode])
+                    row = {"episode_index": block.episode, "tasks": set(), "length": end - start}
+                    row |= {"dataset_from_index": start, "dataset_to_index": end}
+                    for files in (table, *movies.values()):
+                        row |= files.begin(end - start)
+                    self.rows.append(row)
+                table.add(self._columns(block))
+                for name, movie in movies.items():
+                    movie.add(block.arrays[name])
+            for files in (table, *movies.values()):
+                files.close()
+        except BaseException:
+            for files in (table, *movies.values()):
+                files.stop()
+            raise
         self._write_meta()
 
-    def _begin(self, episode: int) -> None:
-        """Choose the files of the next episode."""
-        start = int(self.stream.ends[episode - 1]) if episode else 0
-        end = int(self.stream.ends[episode])
-        if self._table is not None and self._sink.tell() >= DATA_MB * 2**20:
-            self._close_table()
-            self._place = _after(self._place)
-        row = {
-            "episode_index": episode,
-            "tasks": set(),
-            "length": end - start,
-            "data/chunk_index": self._place[0],
-            "data/file_index": self._place[1],
-            "dataset_from_index": start,
-            "dataset_to_index": end,
-        }
-        for name, movie in self._movies.items():
-            movie.begin(self.columns[name], end - start)
-            row |= movie.row
-        self.rows.append(row)
-
-    def _add(self, block: Block) -> None:
+    def _columns(self, block: Block) -> dict:
+        """The columns of the table for a block; what the statistics need of it is taken."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        n = len(next(iter(block.arrays.values())))
-        index = self._index(block, n)
-        values, fields = {}, {}
+        values, index = {}, self._index(block)
         for name, column in self.columns.items():
             feature, part = self.features[name], block.arrays[name]
             self.statistics[feature].add(part)
-            if name in self.videos:
-                self._movies[name].add(part)
-            else:
+            if name not in self.videos:
                 values[feature] = _pictures(part) if column.is_picture else _dense(part)
         for name, part in index.items():
             self.statistics[name].add(part)
             values[name] = pa.array(part)
         self.rows[-1]["tasks"].update(np.unique(index["task_index"]).tolist())
-        fields = pa.schema([(name, array.type) for name, array in values.items()])
-        if self._table is None:
-            chunk, file = self._place
-            target = self.root / lerobot.DATA_PATH.format(chunk_index=chunk, file_index=file)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._sink = target.open("wb")
-            # Dictionaries help repeated values only; positions do not repeat.
-            self._table = pq.ParquetWriter(self._sink, fields, compression="snappy", use_dictionary=False)
-        self._table.write_table(pa.Table.from_arrays(list(values.values()), schema=fields))
+        return values
 
-    def _index(self, block: Block, n: int) -> dict[str, np.ndarray]:
+    def _index(self, block: Block) -> dict[str, np.ndarray]:
         """The columns that every frame has."""
+        n = len(block.arrays["action"])
         whole = np.arange(block.start, block.start + n)
         frame = whole - self.rows[-1]["dataset_from_index"]
-        task = np.zeros(n, np.int64)
-        if self.task_array:
-            task = block.arrays[self.task_array].astype(np.int64)
-            if (bad := np.flatnonzero((task < 0) | (task >= len(self.tasks)))).size:
-                raise UserError(
-                    f"array 'task_index', row {block.start + bad[0]}: {task[bad[0]]} is not one of the "
-                    f"{len(self.tasks)} tasks"
-                )
+        task = block.arrays["task_index"] if self.has_index else np.zeros(n, np.int64)
+        if (bad := np.flatnonzero((task < 0) | (task >= len(self.tasks)))).size:
+            raise UserError(
+                f"array 'task_index', row {block.start + bad[0]}: {task[bad[0]]} is not one of the "
+                f"{len(self.tasks)} tasks"
+            )
         return {
             "timestamp": (frame / self.fps).astype(np.float32),
             "frame_index": frame,
@@ -136,12 +112,6 @@ class _Writer:
             "index": whole,
             "task_index": task,
         }
-
-    def _close_table(self) -> None:
-        if self._table is not None:
-            self._table.close()
-            self._sink.close()
-            self._table = None
 
     def _write_meta(self) -> None:
         import pandas as pd
@@ -161,10 +131,10 @@ class _Writer:
         _json(self.root / lerobot.STATS, {name: found.result() for name, found in self.statistics.items()})
         _json(self.root / lerobot.INFO, self._info())
         arrays = {
-            name: {"feature": self.features.get(name, name), "dtype": column.dtype.name, "shape": list(column.shape)}
+            name: {"feature": self.features.get(name, name), "shape": list(column.shape)}
             for name, column in self.stream.columns.items()
         }
-        _json(self.root / lerobot.OURS, {"schema": files.SCHEMA, "arrays": arrays, "meta": self.stream.meta})
+        _json(self.root / lerobot.OURS, {"schema": SCHEMA, "arrays": arrays, "meta": self.stream.meta})
 
     def _info(self) -> dict:
         features = {self.features[name]: self._feature(name, column) for name, column in self.columns.items()}
@@ -199,43 +169,70 @@ class _Writer:
         return said
 
 
-class _Movie:
-    """The video files of one camera: whole episodes one after the other, a new file when one is large."""
+class _Files:
+    """A series of files of whole episodes; where the last one has become large, the next episode begins a new one."""
 
-    def __init__(self, root: Path, feature: str, fps: int):
-        self._root, self._feature, self._fps = root, feature, fps
-        self._place, self._frames, self._writer = [0, 0], 0, None
-        self.row: dict = {}  # of the current episode, for the table of episodes
+    def __init__(self, root: Path, pattern: str, most_mb: int):
+        self._root, self._pattern, self._most = root, pattern, most_mb * 2**20
+        self._number, self._writer = -1, None
 
-    def begin(self, column: Column, length: int) -> None:
-        if self._writer is not None and self._writer.size() >= VIDEO_MB * 2**20:
+    def begin(self, length: int) -> dict:
+        """Choose the file of an episode of so many steps; returns what the table of episodes says of it."""
+        # An encoder makes its file with a delay.
+        if self._writer is not None and (self._path.stat().st_size if self._path.exists() else 0) >= self._most:
             self.close()
-            self._place, self._frames = _after(self._place), 0
         if self._writer is None:
-            chunk, file = self._place
-            said = lerobot.VIDEO_PATH.format(video_key=self._feature, chunk_index=chunk, file_index=file)
-            self._writer = video.Writer(self._root / said, *column.shape[:2], self._fps)
-        key = f"videos/{self._feature}"
-        self.row = {
-            f"{key}/chunk_index": self._place[0],
-            f"{key}/file_index": self._place[1],
-            f"{key}/from_timestamp": self._frames / self._fps,
-            f"{key}/to_timestamp": (self._frames + length) / self._fps,
-        }
-        self._frames += length
-
-    def add(self, frames: np.ndarray) -> None:
-        self._writer.add(frames)
+            self._number += 1
+        place = dict(zip(("chunk_index", "file_index"), divmod(self._number, CHUNK_FILES), strict=True))
+        self._path = self._root / self._pattern.format(**place)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return place
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
+    stop = close
+
+
+class _Table(_Files):
+    def begin(self, length: int) -> dict:
+        return {f"data/{key}": value for key, value in super().begin(length).items()}
+
+    def add(self, values: dict) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.table(values)
+        if self._writer is None:
+            # Dictionaries help repeated values only; positions do not repeat.
+            self._writer = pq.ParquetWriter(self._path, table.schema, compression="snappy", use_dictionary=False)
+        self._writer.write_table(table)
+
+
+class _Movie(_Files):
+    """The films of one camera."""
+
+    def __init__(self, root: Path, feature: str, fps: int):
+        super().__init__(root, lerobot.VIDEO_PATH.replace("{video_key}", feature), VIDEO_MB)
+        self._key, self._fps = f"videos/{feature}", fps
+
+    def begin(self, length: int) -> dict:
+        place = super().begin(length)
+        first = 0 if self._writer is None else self._frames
+        self._frames = first + length  # in this file
+        place |= {"from_timestamp": first / self._fps, "to_timestamp": self._frames / self._fps}
+        return {f"{self._key}/{key}": value for key, value in place.items()}
+
+    def add(self, frames: np.ndarray) -> None:
+        if self._writer is None:
+            self._writer = video.Writer(self._path, *frames.shape[1:3], self._fps)
+        self._writer.add(frames)
+
     def stop(self) -> None:
         if self._writer is not None:
             self._writer.stop()
-            self._writer = None
 
 
 def _whole_fps(fps: object) -> int:
@@ -246,21 +243,6 @@ def _whole_fps(fps: object) -> int:
     if fps != round(fps):
         raise UserError(f"the data set has {fps:g} frames a second; LeRobot takes whole numbers: give one with --fps")
     return round(fps)
-
-
-def _is_task_index(stream: Stream) -> bool:
-    """Whether an array 'task_index' says which of the task texts each step belongs to."""
-    column = stream.columns.get("task_index")
-    return column is not None and column.shape == () and column.dtype == np.int64 and bool(stream.meta.get("tasks"))
-
-
-def _after(place: list[int]) -> list[int]:
-    chunk, file = place
-    return [chunk, file + 1] if file + 1 < CHUNK_FILES else [chunk + 1, 0]
-
-
-def _statistics(column: Column) -> Statistics | PictureStatistics:
-    return PictureStatistics() if column.is_picture else Statistics()
 
 
 def _dense(part: np.ndarray):

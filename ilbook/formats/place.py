@@ -12,44 +12,40 @@ from ilbook.errors import UserError
 
 
 @contextmanager
-def fresh(target: Path, force: bool, source: Path | None, is_data: Callable[[Path], bool]) -> Iterator[Path]:
+def fresh(target: Path, force: bool, source: Path, is_data: Callable[[Path], bool]) -> Iterator[Path]:
     """A free path beside `target` to write to; it becomes `target` if the block ends well and vanishes if not.
 
     UserError if the target exists and `force` is off, or if it is, holds or lies in the source. With `force` only
     what `is_data` accepts is replaced: a mistyped target must not cost somebody a folder.
     """
-    check(target, force, source, is_data)
+    _check(target, force, source, is_data)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         remove(temporary)
         yield temporary
         _take_place(temporary, target)
     except OSError as error:
-        if source is not None and str(error.filename or "").startswith(str(source)):
-            raise UserError(f"cannot read {error.filename}: {error.strerror}; make it readable") from error
+        reason = error.strerror or error
+        if str(error.filename or "").startswith(str(source)):
+            raise UserError(f"cannot read {error.filename}: {reason}; make it readable") from error
         raise UserError(
-            f"cannot write {target}: {error.strerror or error}; free some space or make the folder writable, "
-            "then run again"
+            f"cannot write {target}: {reason}; free some space or make the folder writable, then run again"
         ) from error
     finally:
         remove(temporary)
 
 
-def check(target: Path, force: bool, source: Path | None, is_data: Callable[[Path], bool]) -> None:
-    """UserError if `target` must not be written."""
-    here = target.resolve()
+def _check(target: Path, force: bool, source: Path, is_data: Callable[[Path], bool]) -> None:
+    here, there = target.resolve(), source.resolve()
     if not target.name or here.parent == here:
         raise UserError(f"{target} cannot be a target; name a new file or folder")
-    if source is not None:
-        there = source.resolve()
-        if here == there:
-            raise UserError(f"{target} is the source itself; choose another target")
-        if there in here.parents:
-            raise UserError(f"{target} lies inside the source {source}; choose a target outside it")
-        if here in there.parents:
-            raise UserError(f"{target} holds the source {source}; choose a target outside it")
-    if not (target.exists() or target.is_symlink()):
+    if here == there:
+        raise UserError(f"{target} is the source itself; choose another target")
+    if there in here.parents:
+        raise UserError(f"{target} lies inside the source {source}; choose a target outside it")
+    if here in there.parents:
+        raise UserError(f"{target} holds the source {source}; choose a target outside it")
+    if not os.path.lexists(target):
         return
     if not force:
         raise UserError(f"{target} exists already; choose another target or replace it with --force")
@@ -59,7 +55,7 @@ def check(target: Path, force: bool, source: Path | None, is_data: Callable[[Pat
 
 def _take_place(temporary: Path, target: Path) -> None:
     """Rename; an old target steps aside first and is deleted last, so that one of the two is always complete."""
-    if not (target.exists() or target.is_symlink()):
+    if not os.path.lexists(target):
         temporary.rename(target)
         return
     old = target.with_name(f".{target.name}.{os.getpid()}.old")

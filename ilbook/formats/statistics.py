@@ -6,62 +6,42 @@ import numpy as np
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 MOST_KEPT = 16_384  # rows for the quantiles; their 1 % quantile then has a standard error of 0.0008
-LEAST_KEPT, KEPT_BYTES = 64, 2**22  # wide arrays keep fewer rows
+LEAST_KEPT, KEPT_BYTES = 64, 2**21  # wide arrays keep fewer rows
 
 
 class Statistics:
     """Collects values (n, ...) and says what LeRobot's stats.json wants; arrays of one number a step count as (1,)."""
 
     def __init__(self):
-        self._count, self._seen, self._stride, self._kept = 0, 0, 1, 0
-        self._sample: np.ndarray | None = None
+        self._count, self._stride = 0, 1
 
     def add(self, values: np.ndarray) -> None:
         values = values.reshape(len(values), -1) if values.ndim == 1 else values
-        exact = values.astype(np.float64)
-        count, mean = len(exact), exact.mean(axis=0)
-        squares = ((exact - mean) ** 2).sum(axis=0)
-        low, high = exact.min(axis=0), exact.max(axis=0)
         if self._count == 0:
-            self._mean, self._squares, self._low, self._high = mean, squares, low, high
-        else:  # merge two sets of moments (Chan et al. 1983)
-            total, apart = self._count + count, mean - self._mean
-            self._squares = self._squares + squares + apart**2 * (self._count * count / total)
-            self._mean = self._mean + apart * (count / total)
-            self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
-        self._count += count
-        self._keep(values)
-
-    def _keep(self, values: np.ndarray) -> None:
-        """Every `stride`-th row goes to the sample; when that is full, every second one leaves it."""
-        rows = values.reshape(len(values), -1)
-        if self._sample is None:
-            most = max(LEAST_KEPT, min(MOST_KEPT, KEPT_BYTES // max(rows[:1].nbytes, 1))) // 2 * 2
-            self._sample = np.empty((most, rows.shape[1]), rows.dtype)
-        rows = rows[-self._seen % self._stride :: self._stride]
-        self._seen += len(values)
-        while len(rows):
-            part = rows[: len(self._sample) - self._kept]
-            self._sample[self._kept : self._kept + len(part)] = part
-            self._kept, rows = self._kept + len(part), rows[len(part) :]
-            if self._kept == len(self._sample):
-                half = self._sample[::2].copy()
-                # The rows to come are already one stride apart; the sample has an even length, so that they go on.
-                self._sample[: len(half)], self._kept = half, len(half)
-                self._stride, rows = self._stride * 2, rows[::2]
+            self._origin = values[0].astype(np.float64)  # what is summed stays small, so that squares lose no digits
+            self._sum = self._squares = np.zeros(values.shape[1:])
+            self._low, self._high, self._sample = values[0], values[0], values[:0]
+        away = values - self._origin
+        self._sum, self._squares = self._sum + away.sum(axis=0), self._squares + (away**2).sum(axis=0)
+        self._low, self._high = np.minimum(self._low, values.min(axis=0)), np.maximum(self._high, values.max(axis=0))
+        # Every `stride`-th row is kept; when there are too many, every second one of them.
+        self._sample = np.concatenate([self._sample, values[-self._count % self._stride :: self._stride]])
+        self._count += len(values)
+        most = max(LEAST_KEPT, min(MOST_KEPT, KEPT_BYTES // max(values[:1].nbytes, 1)))
+        while len(self._sample) > most:
+            self._sample, self._stride = self._sample[::2].copy(), self._stride * 2
 
     def result(self) -> dict[str, list]:
         """As LeRobot writes it: lists of the feature's shape."""
-        sample, wanted = self._sample[: self._kept], list(QUANTILES.values())
-        quantiles = np.stack([np.quantile(column.astype(np.float64), wanted) for column in sample.T], axis=-1)
-        quantiles = quantiles.reshape(len(wanted), *self._mean.shape)
+        mean = self._sum / self._count
+        sample = self._sample.astype(np.float64)
         found = {
-            "min": self._low,
-            "max": self._high,
-            "mean": self._mean,
-            "std": np.sqrt(self._squares / self._count),
+            "min": self._low.astype(np.float64),
+            "max": self._high.astype(np.float64),
+            "mean": self._origin + mean,
+            "std": np.sqrt(np.maximum(self._squares / self._count - mean**2, 0)),
             "count": np.array([self._count]),
-            **dict(zip(QUANTILES, quantiles, strict=True)),
+            **dict(zip(QUANTILES, np.quantile(sample, list(QUANTILES.values()), axis=0), strict=True)),
         }
         return {name: value.tolist() for name, value in found.items()}
 
@@ -79,15 +59,8 @@ class PictureStatistics:
 
     def result(self) -> dict[str, list]:
         levels, share = np.arange(256) / 255.0, self._histogram / self._histogram.sum(axis=1, keepdims=True)
-        mean = share @ levels
-        found = {
-            "min": np.array([levels[np.flatnonzero(row)[0]] for row in share]),
-            "max": np.array([levels[np.flatnonzero(row)[-1]] for row in share]),
-            "mean": mean,
-            "std": np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1)),
-        }
-        reached = np.cumsum(share, axis=1)
-        for name, quantile in QUANTILES.items():
-            found[name] = np.array([levels[min(np.searchsorted(row, quantile), 255)] for row in reached])
-        shaped = {name: value.reshape(3, 1, 1).tolist() for name, value in found.items()}
-        return {**shaped, "count": [self._count]}
+        mean, reached = share @ levels, np.cumsum(share, axis=1)
+        at_least = {"min": 1e-12, **QUANTILES, "max": 1 - 1e-12}  # the level up to which so many pixels are
+        found = {name: levels[(reached < part).sum(axis=1)] for name, part in at_least.items()}
+        found |= {"mean": mean, "std": np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))}
+        return {**{name: value.reshape(3, 1, 1).tolist() for name, value in found.items()}, "count": [self._count]}

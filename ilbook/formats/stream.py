@@ -5,16 +5,15 @@ A reader turns its format into a stream, a writer turns a stream into its format
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import prod
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ilbook.data.episodes import Episodes
+from ilbook.data.files import check_there
 from ilbook.errors import UserError, unknown
 
 BLOCK_BYTES = 2**24  # what is held at a time: large enough for fast copies, small beside any memory
@@ -63,6 +62,11 @@ class Stream:
     def n_steps(self) -> int:
         return int(self.ends[-1])
 
+    @property
+    def starts(self) -> np.ndarray:
+        """First step of each episode (E,)."""
+        return np.concatenate([[0], self.ends[:-1]])
+
     def counted(self, progress: Progress | None) -> Stream:
         """The same stream, telling `progress(done, total)` the steps after each block."""
         if progress is None:
@@ -72,25 +76,32 @@ class Stream:
             progress(0, self.n_steps)
             for block in self.blocks():
                 yield block
-                progress(block.start + len(next(iter(block.arrays.values()))), self.n_steps)
+                progress(block.start + len(block.arrays["action"]), self.n_steps)
 
         return replace(self, blocks=blocks)
 
 
-def column_of(array: np.ndarray) -> Column:
+class Stored(Protocol):
+    """An array (T, ...) that can be read a few rows at a time: of numpy, memory-mapped, or in a file."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    def __getitem__(self, rows: slice) -> np.ndarray: ...
+
+
+def column_of(array: Stored) -> Column:
     """The column that an array (T, ...) is."""
     return Column(np.dtype(array.dtype).newbyteorder("="), tuple(int(size) for size in array.shape[1:]))
 
 
 def spans(ends: np.ndarray, columns: dict[str, Column]) -> Iterator[tuple[int, int, int]]:
     """Cut all steps into blocks: (episode, start, stop), never across an episode's end nor over `BLOCK_BYTES`."""
-    rows = rows_of(columns)
-    start = 0
+    rows, begin = rows_of(columns), 0
     for episode, end in enumerate(ends.tolist()):
-        while start < end:
-            stop = min(start + rows, end)
-            yield episode, start, stop
-            start = stop
+        for start in range(begin, end, rows):
+            yield episode, start, min(start + rows, end)
+        begin = end
 
 
 def rows_of(columns: dict[str, Column]) -> int:
@@ -104,17 +115,30 @@ def from_episodes(episodes: Episodes, arrays: Iterable[str] | None = None) -> St
     return from_arrays(episodes.arrays, episodes.episode_ends, episodes.meta, "episodes", arrays)
 
 
-def from_arrays(stored: dict[str, np.ndarray], ends: np.ndarray, meta: dict, where: str, arrays=None) -> Stream:
-    """Arrays as a stream; memory-mapped ones are read, and their values checked, block by block."""
+def from_arrays(
+    stored: dict[str, Stored],
+    ends: np.ndarray,
+    meta: dict,
+    where: str,
+    arrays: Iterable[str] | None = None,
+    place: Callable[[str, int], tuple[str, int]] | None = None,
+    aside: Iterable[str] = (),
+) -> Stream:
+    """Arrays as a stream; they are read, and their values checked, block by block.
+
+    `place(name, step)` says where in the source a step of an array lies, for errors: a text, and the row there; else
+    they are named after `where`. `aside` are arrays that are taken only if `arrays` names them.
+    """
+    place = place or (lambda name, step: (f"{where}: array '{name}'", step))
     ends = check_ends(ends, f"{where}: episode_ends")
-    check_action(stored, where)
-    kept = choose(list(stored), arrays)
+    check_there(["action"], stored, where)
+    kept = choose(stored, arrays, aside)
     for name in kept:
-        check_plain(stored[name].dtype, f"{where}: array '{name}'")
-        if stored[name].ndim == 0 or len(stored[name]) != ends[-1]:
-            steps = len(stored[name]) if stored[name].ndim else "no"
+        check_plain(stored[name].dtype, place(name, 0)[0])
+        steps = stored[name].shape[0] if stored[name].shape else "no"
+        if steps != ends[-1]:
             raise UserError(
-                f"{where}: array '{name}' has {steps} steps, but the last episode (episode_ends, row {len(ends) - 1}) "
+                f"{place(name, 0)[0]} has {steps} steps, but the last episode (episode_ends, row {len(ends) - 1}) "
                 f"ends at {ends[-1]}"
             )
     columns = {name: column_of(stored[name]) for name in kept}
@@ -123,25 +147,21 @@ def from_arrays(stored: dict[str, np.ndarray], ends: np.ndarray, meta: dict, whe
         for episode, start, stop in spans(ends, columns):
             part = {name: np.ascontiguousarray(stored[name][start:stop], columns[name].dtype) for name in kept}
             for name, array in part.items():
-                check_finite(array, f"{where}: array '{name}'", start)
+                check_finite(array, *place(name, start))
             yield Block(episode, start, part)
 
     return Stream(columns, ends, meta, blocks)
 
 
-def choose(names: list[str], arrays: Iterable[str] | None, more: Iterable[str] = ()) -> list[str]:
-    """The names to take, in the order of the source; 'action' always comes along.
-
-    Without `arrays` all `names`; with it those, which may also be among `more` (that are left out unless asked for).
-    """
+def choose(names: Iterable[str], arrays: Iterable[str] | None, aside: Iterable[str] = ()) -> list[str]:
+    """Those of `names` to take, in their order: all but `aside`, or those in `arrays`; 'action' always comes along."""
+    names = list(names)
     if arrays is None:
-        return names
+        return [name for name in names if name not in aside]
     wanted = {"action", *arrays}
-    valid = [*names, *more]
-    for name in sorted(wanted - {"action"}):
-        if name not in valid:
-            raise unknown("array", name, valid)
-    return [name for name in valid if name in wanted]
+    if strange := sorted(wanted - {"action", *names}):
+        raise unknown("array", strange[0], names)
+    return [name for name in names if name in wanted]
 
 
 def check_ends(ends: np.ndarray, where: str) -> np.ndarray:
@@ -164,13 +184,6 @@ def check_plain(dtype: np.dtype, where: str) -> None:
         raise UserError(f"{where} holds {dtype}; only truth values, whole and floating-point numbers can be taken")
 
 
-def check_action(names: Iterable[str], file: str, column: str = "action") -> None:
-    """UserError unless there are actions, which every data set must have; `column` is their name in the file."""
-    names = list(names)
-    if column not in names:
-        raise UserError(f"{file}: column '{column}' is missing; there are {', '.join(map(str, names)) or 'none'}")
-
-
 def check_finite(array: np.ndarray, where: str, first_row: int) -> None:
     """UserError naming the first row (counted from `first_row`) that holds a value that is not finite."""
     if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
@@ -178,21 +191,16 @@ def check_finite(array: np.ndarray, where: str, first_row: int) -> None:
         raise UserError(f"{where}, row {first_row + index[0]}: holds {array[index]}; demonstrations must be finite")
 
 
-def bar(label: str, out: TextIO | None = None) -> Progress | None:
-    """A progress bar in one line of text, or None where nobody watches (not a terminal)."""
-    out = out or sys.stderr
-    if not out.isatty():
-        return None
-    shown = -1.0
+def bar(label: str) -> Progress:
+    """A progress bar, which shows nothing where nobody watches (not a terminal)."""
+    from tqdm import tqdm
+
+    shown = tqdm(desc=label, unit=" steps", disable=None)
 
     def progress(done: int, total: int) -> None:
-        nonlocal shown
-        now = time.monotonic()
-        if done < total and now - shown < 0.1:  # ten times a second is as fast as one reads
-            return
-        shown = now
-        full = round(30 * done / total)
-        out.write(f"\r{label} [{'#' * full}{'.' * (30 - full)}] {done:,} of {total:,} steps" + "\n" * (done == total))
-        out.flush()
+        shown.total = total
+        shown.update(done - shown.n)
+        if done == total:
+            shown.close()
 
     return progress

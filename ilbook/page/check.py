@@ -1,22 +1,210 @@
-"""Checks for exercises: they look at a reader's answer and give a hint, never the solution.
+"""Guesses before results, questions about ideas, and checks of exercises: what asks the reader something.
+
+Before a reader in Jupyter guesses and questions are buttons. On the published page, which has no kernel, they are
+fold-outs of plain HTML: no script, readable by keyboard and screen reader, the same bytes for the same input.
 
 An exercise cell holds the placeholder `...`. As long as it stands there the check says so and the notebook goes on; a
-wrong answer, or one that raises an error, does not stop it either.
+wrong answer, or one that raises an error, does not stop it either. A hint is never the solution.
 """
 
 from __future__ import annotations
 
 import dis
-from collections.abc import Callable, Mapping
+import html
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral
 from types import FunctionType
+from typing import TYPE_CHECKING
 
 from ilbook.errors import UserError
+from ilbook.page.live import is_live
+
+if TYPE_CHECKING:
+    import ipywidgets as ipw
 
 Test = tuple[Callable[[object], object], str]  # what must be true of the answer, and the hint for when it is not
+Choice = tuple[str, bool, str]  # a text, whether it is right, and why (not)
 
 NOTHING = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # what `def f(x): ...` compiles to
+FEWEST_CHOICES = 3  # with two, whoever does not know is right half of the time
+VERDICT = {True: "Right.", False: "Not so."}
 
 
+# -- guesses -----------------------------------------------------------------------------------------------------------
+@dataclass
+class _Guess:
+    question: str
+    options: tuple[str, ...]
+    chosen: int | None = None  # by a reader in Jupyter
+    tell: Callable[[], None] | None = None  # shows what came out; there once the result is
+
+
+_guesses: dict[str, _Guess] = {}
+
+
+def predict(id: str, question: str, options: Sequence[str]) -> None:
+    """Ask what will come out, before the cell that shows it; `outcome` with the same id answers below that cell."""
+    _distinct(f"prediction {id!r}", options, 2)
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", id):
+        raise UserError(f"prediction id {id!r} cannot be a name on the page; use lower-case words with hyphens")
+    guess = _guesses[id] = _Guess(question, tuple(options))
+    if not is_live():
+        radios = "".join(
+            f'<label style="display:block"><input type="radio" name="guess-{id}"> {_text(option)}</label>'
+            for option in options
+        )
+        page = (
+            f"<details open><summary><strong>Guess first.</strong> {_text(question)}</summary>"
+            f'<fieldset aria-label="Your guess" style="border:0">{radios}</fieldset></details>'
+        )
+        _show(_Fold(page, f"Guess first. {question} {' / '.join(options)}"))
+        return
+
+    def choose(chosen: int) -> None:
+        guess.chosen = chosen
+        for number, button in enumerate(buttons):
+            button.button_style = "info" if number == chosen else ""
+            button.disabled = guess.tell is not None  # who has seen the answer no longer guesses
+        if guess.tell:
+            guess.tell()
+
+    box, buttons = _buttons(f"<strong>Guess first.</strong> {_text(question)}", options, choose)
+    _show(box)
+
+
+def outcome(id: str, answer: str | int, why: str) -> None:
+    """Show guess and outcome together: `answer` is one of the options or its number, from the results; `why` explains.
+
+    A reader in Jupyter who has not guessed yet is asked to do so first; on the page the answer is folded.
+    """
+    if id not in _guesses:
+        raise UserError(f"there is no prediction {id!r}; run the cell with check.predict({id!r}, ...) before this one")
+    guess = _guesses[id]
+    number = guess.options.index(answer) if answer in guess.options else answer
+    if not isinstance(number, Integral) or isinstance(answer, bool) or not 0 <= number < len(guess.options):
+        raise UserError(
+            f"the outcome of {id!r} is {answer!r}; give one of its options, or its number from 0 to "
+            f"{len(guess.options) - 1}"
+        )
+    if not is_live():
+        summary = f"<summary><strong>What came out.</strong> {_text(guess.question)}</summary>"
+        words = f"What came out. {guess.question} {guess.options[number]}. {why}"
+        _show(_Fold(f"<details>{summary}{_compared(guess, number, why)}</details>", words))
+        return
+    import ipywidgets as ipw
+
+    shown = ipw.HTML()
+
+    def tell() -> None:
+        said = "<p>Guess first, above; then what came out stands here.</p>"
+        if guess.chosen is not None:
+            said = f"<strong>What came out.</strong> {_text(guess.question)}{_compared(guess, number, why)}"
+        shown.value = f'<div role="status">{said}</div>'
+
+    guess.tell = tell
+    tell()
+    _show(shown)
+
+
+def _compared(guess: _Guess, answer: int, why: str) -> str:
+    """The options, marked with the reader's guess and with what came out, and why."""
+    items = ""
+    for number, option in enumerate(guess.options):
+        said = (("your guess", guess.chosen), ("this came out", answer))
+        marks = [mark for mark, marked in said if number == marked]
+        words = f"<strong>{_text(option)}</strong> ({', '.join(marks)})" if marks else _text(option)
+        items += f"<li>{words}</li>"
+    return f"<ul>{items}</ul><p>{_text(why)}</p>"
+
+
+# -- questions ---------------------------------------------------------------------------------------------------------
+def concept(question: str, choices: Sequence[Choice]) -> None:
+    """A question about an idea: choices (text, whether it is right, why), one misconception each, all explained.
+
+    UserError for fewer than three choices, none that is right, one without a reason, or a text that stands twice.
+    """
+    _distinct(f"question {question!r}", [text for text, _, _ in choices], FEWEST_CHOICES)
+    if not any(right for _, right, _ in choices):
+        raise UserError(f"question {question!r} has no right choice; mark one with True")
+    for text, _, reason in choices:
+        if not reason.strip():
+            raise UserError(f"choice {text!r} of question {question!r} has no reason; say why it is right or wrong")
+    reasons = [f"<strong>{VERDICT[bool(right)]}</strong> {_text(reason)}" for _, right, reason in choices]
+    if not is_live():
+        folds = "".join(
+            f"<details><summary>{_text(choice[0])}</summary><p>{reason}</p></details>"
+            for choice, reason in zip(choices, reasons, strict=True)
+        )
+        words = " / ".join(f"{text}: {VERDICT[bool(right)]} {reason}" for text, right, reason in choices)
+        page = f"<p><strong>Question.</strong> {_text(question)} Open what you believe.</p>{folds}"
+        page = f'<div role="group" aria-label="A question">{page}</div>'
+        _show(_Fold(page, f"Question. {question} {words}"))
+        return
+    import ipywidgets as ipw
+
+    feedback = ipw.HTML()
+
+    def choose(chosen: int) -> None:
+        buttons[chosen].button_style = "success" if choices[chosen][1] else "danger"
+        feedback.value = f'<p role="status">({_letter(chosen)}) {reasons[chosen]}</p>'
+
+    box, buttons = _buttons(f"<strong>Question.</strong> {_text(question)}", [text for text, _, _ in choices], choose)
+    _show(ipw.VBox([box, feedback]))
+
+
+# -- how they are shown ------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Fold:
+    """Plain HTML for notebook and page, and words for what shows no HTML."""
+
+    page: str
+    words: str
+
+    def _repr_html_(self) -> str:
+        return self.page
+
+    def __repr__(self) -> str:
+        return self.words
+
+
+def _show(shown: ipw.Widget | _Fold) -> None:
+    from IPython.display import display
+
+    display(shown)
+
+
+def _buttons(head: str, texts: Sequence[str], choose: Callable[[int], None]) -> tuple[ipw.VBox, list[ipw.Button]]:
+    """A row for each text, with a button before it; a button's own label would not wrap."""
+    import ipywidgets as ipw
+
+    buttons = [ipw.Button(description=_letter(number), layout={"width": "3em"}) for number in range(len(texts))]
+    for number, (button, text) in enumerate(zip(buttons, texts, strict=True)):
+        button.tooltip = text
+        button.on_click(lambda _, number=number: choose(number))
+    rows = [ipw.HBox([button, ipw.HTML(_text(text))]) for button, text in zip(buttons, texts, strict=True)]
+    return ipw.VBox([ipw.HTML(head), *rows]), buttons
+
+
+def _letter(number: int) -> str:
+    return chr(ord("a") + number)
+
+
+def _text(text: str) -> str:
+    """Words as HTML; `code` in backticks."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(" ".join(text.split())))
+
+
+def _distinct(where: str, texts: Sequence[str], fewest: int) -> None:
+    if len(texts) < fewest:
+        raise UserError(f"{where} has {len(texts)} choices; give at least {fewest}")
+    for text in texts:
+        if list(texts).count(text) > 1:
+            raise UserError(f"{where} has the choice {text!r} twice; reword one of them")
+
+
+# -- exercises ---------------------------------------------------------------------------------------------------------
 def exercise(name: str, answer: object, *tests: Test) -> None:
     """Print whether `answer` passes all tests (condition, hint), in order; else the hint of the first it fails.
 

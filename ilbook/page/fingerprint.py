@@ -1,69 +1,75 @@
-"""Hashes of live objects: the functions, classes and values that a training in a notebook depends on."""
+"""Hashes of live objects: the notebook's code and values, the weights and the parts that a training depends on."""
 
+import contextlib
 import dis
 import functools
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 
-from ilbook.page.run import Run
-from ilbook.page.sources import digest, module_hashes, sha
+from ilbook.page import versions
+from ilbook.page.versions import digest, sha
 
-# Written by Python for every class; the code they are made from is described anyway.
-MADE_FOR_CLASSES = {
-    "__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__annotate_func__", "__firstlineno__",
-    "__static_attributes__", "__dataclass_fields__", "__dataclass_params__", "__abstractmethods__", "_abc_impl",
-}  # fmt: skip
+KEPT_TO_SAVE_TIME = (functools.cached_property, functools._lru_cache_wrapper)
+WRAPPERS = {  # what stands around functions, and where they are found in it
+    MethodType: ("__self__", "__func__"),
+    functools.partial: ("func", "args", "keywords"),
+    property: ("fget", "fset", "fdel"),
+    **dict.fromkeys((staticmethod, classmethod, functools._lru_cache_wrapper), ("__wrapped__",)),
+}
 
 
-def object_hashes(objects: dict[str, object], elsewhere: Sequence[object] = ()) -> dict[str, str]:
-    """What live objects, by name, depend on: a hash per argument, per global they use, per ilbook module.
+def of(value: object) -> dict:
+    """What a live object depends on: {"notebook": {name: hash}, "state": hash, "parts": [name, ...]}.
 
-    Code of the notebook (or of a file beside it) is followed through the globals, closures and defaults it uses;
-    library code by name, and package code by its modules. Values count too: numbers, text, containers, arrays,
-    modules of torch, generators, and what the attributes of notebook and ilbook objects hold; but not what is in
-    `elsewhere`, because the caller has those very objects in its key.
+    Code of the notebook (or of a file beside it) is followed through the globals, closures and defaults that it uses,
+    with a hash for each class, function and global; "object" is what the object itself holds, but for the weights of
+    torch modules, which are the state. Code of ilbook counts as the part it belongs to, that of libraries by name.
     """
-    trace = _Trace(elsewhere)
-    parts = {f"{name} argument": digest(trace.describe(value)) for name, value in objects.items()}
-    while trace.globals:
-        name, value = trace.globals.popitem()
-        parts[name] = digest(trace.describe(value))
-    return parts | module_hashes(trace.modules)
+    walk = _Walk()
+    notebook = {"object": digest(walk.describe(value))}
+    while walk.waiting:
+        name, describe = walk.waiting.popitem()
+        notebook[name] = digest(describe())
+    return {"notebook": notebook, "state": digest(walk.weights), "parts": sorted(filter(versions.traced, walk.modules))}
+
+
+def of_data(data: object, names: Iterable[str]) -> dict:
+    """What training data hold: {name: hash, ..., "parts": [...]}, of Episodes these arrays, of a batch sampler all."""
+    if not hasattr(data, "episode_ends"):
+        found = of(data)
+        return {**found["notebook"], "state": found["state"], "parts": found["parts"]}
+    arrays = {name: data.arrays[name] for name in names if name in data.arrays} | {"episode_ends": data.episode_ends}
+    return {**{name: array_hash(array) for name, array in arrays.items()}, "parts": []}
 
 
 def array_hash(array: object) -> str:
     """Hash of a numpy array or torch tensor: element type, shape and bytes."""
     import numpy as np
 
-    kind = str(array.dtype)
+    content = array
     if hasattr(array, "detach"):  # a tensor; as bytes, because numpy has no bfloat16
         import torch
 
-        tensor = array.detach().cpu().contiguous().reshape(-1)
-        content = tensor.view(torch.uint8).numpy() if tensor.numel() else np.empty(0)
-    else:
-        content = np.ascontiguousarray(array)
-    return sha(kind, repr(tuple(array.shape)), content.tobytes())
+        content = array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return sha(f"{array.dtype} {tuple(array.shape)}", np.ascontiguousarray(content).tobytes())
 
 
-class _Trace:
-    """One walk over live objects. `describe` returns JSON; globals and modules met on the way wait their turn."""
+class _Walk:
+    """One walk over live objects. `describe` returns JSON; what has a hash of its own waits its turn."""
 
-    def __init__(self, elsewhere: Sequence[object]) -> None:
-        self._elsewhere = elsewhere
-        self.globals: dict[str, object] = {}  # still to describe, by name
-        self.modules: set[str] = set()  # of ilbook
-        self._named: set[str] = set()
+    def __init__(self) -> None:
+        self.waiting: dict[str, Callable[[], object]] = {}
+        self.weights: list[object] = []  # of all torch modules, in the order in which they are met
+        self.modules: set[str] = set()  # of ilbook, named without it
+        self._names: dict[object, str] = {}  # id of a class or function, (module, name) of another global -> its name
         self._open: list[object] = []  # being described right now, to stop at cycles
 
     def describe(self, value: object) -> object:
         if value is None or isinstance(value, bool | int | float | complex | str | bytes | Path | type(...)):
             return f"{type(value).__name__} {value!r}"
-        if any(value is other for other in self._elsewhere):
-            return "elsewhere in the key"
         if any(value is other for other in self._open):
             return "itself"
         self._open.append(value)
@@ -74,113 +80,105 @@ class _Trace:
 
     def _describe(self, value: object) -> object:
         if isinstance(value, Mapping):
-            return [
-                "mapping",
-                sorted(([self.describe(key), self.describe(item)] for key, item in value.items()), key=digest),
-            ]
+            return ["mapping", sorted(([self.describe(k), self.describe(v)] for k, v in value.items()), key=digest)]
         if isinstance(value, set | frozenset):
-            return ["set", sorted((self.describe(item) for item in value), key=digest)]
+            return ["set", sorted(map(self.describe, value), key=digest)]
         if isinstance(value, list | tuple):
             return [type(value).__name__, *map(self.describe, value)]
-        if isinstance(value, ModuleType):
-            return self._name(value.__name__, "")
-        if isinstance(value, type):
-            return self._describe_class(value)
-        if isinstance(value, FunctionType):
-            return self._describe_function(value)
-        if isinstance(value, MethodType):
-            return ["method", self.describe(value.__self__), self.describe(value.__func__)]
-        if isinstance(value, BuiltinFunctionType):
-            return f"{value.__module__}.{value.__qualname__}"
+        if type(value) in WRAPPERS:
+            return [type(value).__name__, *(self.describe(getattr(value, name)) for name in WRAPPERS[type(value)])]
         if isinstance(value, CodeType):
-            return self._describe_code(value)
-        if isinstance(value, functools.partial):
-            return ["partial", *map(self.describe, (value.func, value.args, value.keywords))]
-        if isinstance(value, staticmethod | classmethod | functools._lru_cache_wrapper):
-            return [type(value).__name__, self.describe(value.__wrapped__)]
-        if isinstance(value, property):
-            return ["property", *map(self.describe, (value.fget, value.fset, value.fdel))]
-        return self._describe_instance(value)
+            return self._code(value)
+        if isinstance(value, type | FunctionType):
+            return self._named(value)
+        if isinstance(value, ModuleType) or hasattr(value, "__qualname__"):  # or a function in C
+            return getattr(value, "__qualname__", value.__name__)
+        return [self._named(type(value)), self._held(value)]
 
-    def _describe_instance(self, value: object) -> object:
-        kind = self.describe(type(value))
+    def _held(self, value: object) -> object:
+        """What an instance holds."""
         if hasattr(value, "dtype") and hasattr(value, "shape"):
-            return [kind, array_hash(value)] if str(value.dtype) != "object" else [kind, self.describe(value.tolist())]
+            return array_hash(value) if str(value.dtype) != "object" else self.describe(value.tolist())
         if hasattr(value, "bit_generator"):  # numpy's random generator
-            return [kind, self.describe(value.bit_generator.state)]
+            return self.describe(value.bit_generator.state)
         if type(value).__name__ == "Generator" and hasattr(value, "get_state"):  # torch's
-            return [kind, array_hash(value.get_state())]
+            return array_hash(value.get_state())
         if hasattr(value, "to_numpy") and hasattr(value, "columns"):  # a table
-            return [kind, self.describe(list(value.columns)), self.describe(value.to_numpy())]
-        if _home(type(value).__module__) != "library":
-            # The profile and seed of a Run are in the key already, and its verdicts are no input.
-            return [kind] if isinstance(value, Run) else [kind, self.describe(_attributes(value))]
-        if hasattr(value, "state_dict"):  # a layer of torch
-            return [kind, repr(value), self.describe(value.state_dict())]
-        return kind
+            return self.describe([list(value.columns), value.to_numpy()])
+        held, kind = dict(getattr(value, "__dict__", {})), type(value)
+        if hasattr(value, "named_children"):  # a module of torch
+            for name, tensor in {**held.pop("_parameters"), **held.pop("_buffers")}.items():
+                self.weights.append([name, tensor is not None and [array_hash(tensor), tensor.requires_grad]])
+        elif _home(kind.__module__) == "library" or kind.__module__.startswith("ilbook.page."):
+            return None  # a Run, a Verdict: what a page keeps is no input, and profile and seed are in the key already
+        kept = {name for name in held if isinstance(getattr(kind, name, None), KEPT_TO_SAVE_TIME)}
+        return self.describe({name: item for name, item in held.items() if name not in kept})
 
-    def _describe_class(self, value: type) -> object:
-        if _home(value.__module__) != "notebook":
-            return self._name(value.__module__, value.__qualname__)
-        body = {name: item for name, item in vars(value).items() if name not in MADE_FOR_CLASSES}
-        return ["class", value.__name__, self.describe(value.__bases__), self.describe(body)]
+    def _named(self, value: type | FunctionType) -> object:
+        """A class or function by its name; one of the notebook has a hash of its own, which is taken later."""
+        is_class = isinstance(value, type)
+        module = value.__module__ if is_class else _module(value)
+        for name in {module, *(base.__module__ for base in (value.__mro__ if is_class else ()))}:
+            self.modules |= {name.removeprefix("ilbook.")} if _home(name) == "ilbook" else set()
+        if _home(module) != "notebook":
+            return [f"{module}.{value.__qualname__}", [] if is_class else self._closure(value)]
+        describe = self._class if is_class else self._function
+        return self._entry(id(value), module, value.__qualname__, lambda: describe(value))
 
-    def _describe_function(self, value: FunctionType) -> object:
-        module = value.__globals__.get("__name__", "__main__")  # not __module__, which decorators copy to their wrapper
-        seen = (
-            [self._name(module, value.__qualname__)] if _home(module) != "notebook" else self._followed(value, module)
-        )
-        # What a function closes over is not in any source file, whoever wrote the function.
-        return ["function", *seen, *(self._cell(cell) for cell in value.__closure__ or ())]
+    def _class(self, value: type) -> object:
+        code, made = (FunctionType, *WRAPPERS), ("__", "_abc")  # what is no code and has such a name, Python wrote
+        body = {name: item for name, item in vars(value).items() if isinstance(item, code) or not name.startswith(made)}
+        return self.describe([value.__bases__, body])
 
-    def _followed(self, value: FunctionType, module: str) -> list[object]:
-        for name in _global_names(value.__code__):
-            label = name if module == "__main__" else f"{module}.{name}"
-            if name in value.__globals__ and label not in self._named:
-                self._named.add(label)
-                self.globals[label] = value.__globals__[name]
-        return [
-            self._describe_code(value.__code__),
-            self.describe(value.__defaults__),
-            self.describe(value.__kwdefaults__),
-        ]
+    def _function(self, value: FunctionType) -> object:
+        taken = _names(value.__code__, "LOAD_ATTR", "LOAD_METHOD")
+        named = sorted(_names(value.__code__, "LOAD_GLOBAL", "LOAD_NAME") & value.__globals__.keys())
+        reached = [self._global(_module(value), name, value.__globals__[name], taken) for name in named]
+        defaults = self.describe([value.__defaults__, value.__kwdefaults__])
+        return [self._code(value.__code__), defaults, self._closure(value), reached]
 
-    def _describe_code(self, code: CodeType) -> object:
+    def _global(self, module: str, name: str, value: object, taken: set[str]) -> object:
+        """What stands under a name; of a module of the notebook or of ilbook, what may be `taken` from it."""
+        if isinstance(value, ModuleType):
+            found = [] if _home(value.__name__) == "library" else sorted(taken & vars(value).keys())
+            inner = (self._global(value.__name__, one, vars(value)[one], taken - {one}) for one in found)
+            return [value.__name__, *inner]
+        if isinstance(value, type | FunctionType):
+            return self._named(value)
+        return self._entry((module, name), module, name, lambda: self.describe(value))
+
+    def _entry(self, key: object, module: str, name: str, describe: Callable[[], object]) -> str:
+        if key not in self._names:
+            name = name if module == "__main__" else f"{module}.{name}"
+            while name in self._names.values():
+                name += "'"
+            self._names[key] = name
+            self.waiting[name] = describe
+        return f"see {self._names[key]}"
+
+    def _closure(self, value: FunctionType) -> list[object]:
+        """What a function closes over, which is in no source file, whoever wrote the function."""
+        described = []
+        for cell in value.__closure__ or ():
+            with contextlib.suppress(ValueError):  # not bound yet
+                described.append(self.describe(cell.cell_contents))
+        return described
+
+    def _code(self, code: CodeType) -> object:
         """Compiled code, which has no comments, no layout and, unlike its text, is always there."""
         has_docstring = bool(code.co_consts) and isinstance(code.co_consts[0], str) and code.co_name != "<lambda>"
-        constants = [self.describe(constant) for constant in code.co_consts[1 if has_docstring else 0 :]]
-        return [
-            code.co_code.hex(),
-            code.co_exceptiontable.hex(),
-            constants,
-            *map(list, (code.co_names, code.co_varnames)),
-        ]
-
-    def _cell(self, cell: object) -> object:
-        try:
-            return self.describe(cell.cell_contents)
-        except ValueError:  # not bound yet
-            return "empty"
-
-    def _name(self, module: str, qualname: str) -> str:
-        if _home(module) == "ilbook":
-            self.modules.add(module)
-        return f"{module}.{qualname}"
+        constants = self.describe(code.co_consts[1 if has_docstring else 0 :])
+        return [code.co_code.hex(), code.co_exceptiontable.hex(), constants, code.co_names, code.co_varnames]
 
 
-def _attributes(value: object) -> dict[str, object]:
-    """What an object holds, without results that it keeps only to save time."""
-    held = getattr(value, "__dict__", {})
-    kept = (functools.cached_property, functools._lru_cache_wrapper)
-    return {name: item for name, item in held.items() if not isinstance(getattr(type(value), name, None), kept)}
+def _module(function: FunctionType) -> str:
+    return function.__globals__.get("__name__", "__main__")  # not __module__, which decorators copy to their wrapper
 
 
-def _global_names(code: CodeType) -> list[str]:
-    names = {step.argval for step in dis.get_instructions(code) if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}}
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names.update(_global_names(constant))
-    return sorted(names)
+def _names(code: CodeType, *operations: str) -> set[str]:
+    """The names that these operations load, in code and in the functions inside it."""
+    inner = (_names(constant, *operations) for constant in code.co_consts if isinstance(constant, CodeType))
+    return {step.argval for step in dis.get_instructions(code) if step.opname in operations}.union(*inner)
 
 
 def _home(module: str) -> str:

@@ -16,9 +16,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ilbook import used
 from ilbook.errors import UserError, unknown
 from ilbook.paths import root, write_file
-from ilbook.rollout.evaluate import EVALUATED, WALL_TIME
+from ilbook.rollout import EVALUATED, WALL_TIME
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +67,7 @@ class Run:
     seed: int
     out: Path
     threads: int
-    _hashes: dict | None = field(default=None, repr=False)  # of the sources as they were when the run started
+    _key: dict = field(default_factory=dict, repr=False)  # of the notebook as it was when the run started
     _begun: int = field(default_factory=lambda: len(EVALUATED), repr=False)  # evaluations before this run
     _claims: dict[str, "Claim"] = field(default_factory=dict, repr=False)
     _verdicts: dict[str, "Verdict"] = field(default_factory=dict, repr=False)
@@ -75,7 +76,7 @@ class Run:
     @classmethod
     def start(cls, notebook: str, profile: str = "lecture", seed: int = 0) -> "Run":
         """Check the parameters, set threads and global seeds, make the output folder, warn in the smoke profile."""
-        from ilbook.page import sources
+        from ilbook.page import versions
 
         if not isinstance(notebook, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]*", notebook):
             raise UserError(
@@ -92,7 +93,7 @@ class Run:
             raise UserError(
                 f"cannot make the output folder {out}: {error.strerror}; make its parent writable"
             ) from error
-        run = cls(notebook, profile, seed, out, _threads(), _hashes=sources.notebook_hashes_of_run(notebook))
+        run = cls(notebook, profile, seed, out, _threads(), _key=versions.key_of_run(notebook))
         _settle(run.threads, seed)
         if profile == "smoke":
             _show(SMOKE_BANNER)
@@ -252,9 +253,13 @@ class Run:
         print(f"{self.notebook} finished ({self.profile}, seed {self.seed}). {words}".rstrip())
 
     def _provenance(self) -> dict:
+        from ilbook.page import versions
+
         return {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "hashes": self._hashes,
+            **self._key,
+            "parts": versions.known(used.parts()),
+            "commit": versions.commit(),
             "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
             "python": platform.python_version(),
             "versions": {name: _version(name) for name in ("numpy", "torch", "mujoco", "gymnasium")},

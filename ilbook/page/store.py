@@ -116,22 +116,26 @@ def _train(notebook, name, policy, data, settings, seed, keep) -> Record:
         print(f"{name}: {_why(entry, parts, notebook)}")
     with used.collected() as in_use, _seeded(seed, name):
         meta, weights = _fit(name, policy, data, settings, seed, keep)
-    meta |= {"notebook": notebook, "parts": parts, "used": versions.of(in_use)}
+    meta |= {"notebook": notebook, "parts": parts, "used": versions.known(in_use)}
     meta["weights"] = {file: hashlib.sha256(content).hexdigest() for file, content in weights.items()}
     _store(entry, name, meta, weights)
     return _record(policy, seed, key, meta, weights, reused=False)
 
 
 def _key_parts(policy, data, settings, seed, keep) -> dict:
-    mine = fingerprint.of(policy)
-    source = fingerprint.of_data(data, (*policy.inputs, "action"))
-    reached = {*LEARNING, *mine["parts"], *source.pop("parts")}
+    mine, reached = fingerprint.of(policy), set(LEARNING)
+    if hasattr(data, "episode_ends"):  # only what the policy looks at
+        arrays = {name: data.arrays[name] for name in {*policy.inputs, "action"} & data.arrays.keys()}
+        source = {name: fingerprint.array_hash(array) for name, array in (arrays | {"ends": data.episode_ends}).items()}
+    else:
+        made = fingerprint.of(data)
+        source, reached = made["notebook"] | {"weights": made["state"]}, reached | set(made["parts"])
     return {
         "settings": {**asdict(settings), "keep": keep},
         "seed": seed,
         "data": source,
         "policy": mine["notebook"] | {"weights": mine["state"]},
-        "versions": versions.of(reached),
+        "versions": versions.known({*reached, *mine["parts"]}),
     }
 
 
@@ -227,7 +231,7 @@ def _load(entry: Path, policy, seed: int, key: str) -> Record | None:
         meta = json.loads((entry / META).read_text(encoding="utf-8"))
         weights = {file: (entry / file).read_bytes() for file in meta["weights"]}
         whole = all(hashlib.sha256(weights[file]).hexdigest() == digest for file, digest in meta["weights"].items())
-        if not whole or versions.of(meta["used"]) != meta["used"]:
+        if not whole or versions.known(meta["used"]) != meta["used"]:
             return None
         return _record(policy, seed, key, meta, weights, reused=True)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):

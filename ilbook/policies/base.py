@@ -177,9 +177,9 @@ class Policy(nn.Module, ABC):
     ) -> Plan:
         """`act` for arguments that fit; where `fresh`, memory holds nothing yet. The noise is the only chance."""
 
-    @abstractmethod
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> torch.Tensor:
         """Mean loss (scalar) of a batch; padded actions do not count, the generator is the only source of chance."""
+        raise UserError(f"{self._name} has no loss and cannot be trained; train the policy that it wraps")
 
 
 class ChunkSampler(Policy):

@@ -7,18 +7,28 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from ilbook.errors import UserError, unknown
-from ilbook.press.cli_answer import Answer, columns, whole
+from ilbook.press.layout import columns, interval
 
 ROW_KEYS = ("id", "status", "seconds", "peak_mb", "claims")
 CLAIM_KEYS = (
     "id", "method", "notebook", "sentence", "verdict", "effect", "low", "high", "minimum", "n", "seeds",
-    "profile", "stale",
+    "profile", "stale", "why", "commit", "smallest_visible", "replications",
 )  # fmt: skip
 FEW_VIDEOS = 3  # more than that: name their folder
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command has to say: rows for --json, text for people, the exit status."""
+
+    rows: object
+    text: str
+    status: int = 0
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,11 +37,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
 
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise unknown(f"{self.prog.removeprefix('ilbook')} {action.metavar.lower()}".strip(), value, action.choices)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 good, 1 something failed, 2 wrong input, 130 interrupted)."""
     try:
-        arguments = _parser().parse_args(_known(sys.argv[1:] if argv is None else list(argv)))
+        arguments = _parser().parse_args(argv)
         with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
             answer = arguments.handler(arguments)
         print(json.dumps(answer.rows, indent=1, allow_nan=False) if arguments.json else answer.text, flush=True)
@@ -47,20 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return answer.status
 
 
-def _known(argv: list[str]) -> list[str]:
-    """`argv`, or the error that names the nearest command."""
-    commands = ["run", "book", "hygiene", "claims", "methods", "tasks", "data", "doctor"]
-    if argv and not argv[0].startswith("-") and argv[0] not in commands:
-        raise unknown("command", argv[0], commands)
-    if argv[:1] == ["data"] and len(argv) > 1 and not argv[1].startswith("-"):
-        from ilbook.press import cli_data
-
-        if argv[1] not in cli_data.COMMANDS:
-            raise unknown("data command", argv[1], cli_data.COMMANDS)
-    return argv
-
-
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(prog="ilbook", description="Run, check and publish the notebooks of the book.", allow_abbrev=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -72,18 +73,15 @@ def _parser() -> argparse.ArgumentParser:
 
     run = command("run", _run, "Execute notebooks; unchanged ones are reused.")
     run.add_argument("ids", nargs="*", metavar="ID", help="notebook ids such as 01_first_policy (default: all)")
-    run.add_argument("--seed", type=whole, help="the seed that fixes every number (default: the notebook's own)")
+    run.add_argument("--seed", type=_whole, help="the seed that fixes every number (default: the notebook's own)")
     run.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value for a parameter")
     run.add_argument("--publish", action="store_true", help="copy the results to data/results, to be committed")
     book = command("book", _book, "Execute all notebooks and build the site in build/site.")
+    book.set_defaults(ids=[], seed=None, set=[], publish=False)
     for added in (run, book):
         added.add_argument("--profile", default="lecture", help="smoke, lecture (default) or full")
-        added.add_argument(
-            "--jobs", type=whole, default=1, metavar="N", help="notebooks at a time; they share the cores"
-        )
-        added.add_argument(
-            "--timeout", type=float, metavar="S", help="seconds a notebook may take (default: by profile)"
-        )
+        added.add_argument("--jobs", type=_whole, default=1, metavar="N", help="notebooks at a time; they share cores")
+        added.add_argument("--timeout", type=float, metavar="S", help="seconds for a notebook (default: by profile)")
         added.add_argument("--fresh", action="store_true", help="reuse neither executed notebooks nor trainings")
     hygiene = command("hygiene", _hygiene, "Check the rules for notebooks.")
     hygiene.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="notebook files (default: all)")
@@ -91,34 +89,74 @@ def _parser() -> argparse.ArgumentParser:
     claims = command("claims", _claims, "List every declared claim with its verdict.")
     claims.add_argument("--check", action="store_true", help="status 1 if a published verdict changed or is stale")
     claims.add_argument("--accept", action="store_true", help="record changed verdicts that CHANGELOG.md tells of")
+    audit = command("audit", _audit, "Run published pages again, drawn at random, and with other seeds.")
+    audit.add_argument("--pages", type=_whole, default=2, metavar="N", help="pages to draw (default: 2)")
+    audit.add_argument("--seeds", type=_whole, default=1, metavar="N", help="further seeds for each page (default: 1)")
+    audit.add_argument("--profile", default="lecture", help="whose results: lecture (default) or full")
+    audit.add_argument("--draw", type=_whole, metavar="SEED", help="draw the pages that an earlier audit drew")
     command("methods", _methods, "List the methods of the book and how far each one has come.")
     command("tasks", _tasks, "List the simulated tasks.")
     command("doctor", _doctor, "Check this machine; every failing line says what to do.")
 
-    from ilbook.press import cli_data
-
-    cli_data.add(commands, command)
+    data = commands.add_parser("data", help="Make, check, measure or convert demonstrations.", allow_abbrev=False)
+    of_data = data.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    make = command("make", _data_make, "Make a shipped data set again.", of_data)
+    make.add_argument("name", help="a data set such as pusht")
+    make.add_argument("--out", type=Path, help=".npz file to write (default: where the book expects it)")
+    make.add_argument("--seed", type=_whole, help="seed of the starts and of the expert's noise")
+    make.add_argument("--n", type=_whole, help="number of demonstrations")
+    command("check", _data_check, "Check every shipped demonstration file against the manifest.", of_data)
+    learn = command("learn", _data_learn, "Clone the shipped data sets plainly; record the success.", of_data)
+    describe = command("describe", _data_describe, "Length, speed, rests and consistency of demonstrations.", of_data)
+    for added in (learn, describe):
+        added.add_argument("names", nargs="*", metavar="NAME", help="data sets such as pusht (default: all)")
+    describe.add_argument("--human", type=Path, metavar="ZARR", help="also the human PushT data; keep their figures")
+    import_ = command("import", _data_import, "Convert a data set of any known format to our own.", of_data)
+    import_.add_argument("source", help="LeRobotDataset v3, Diffusion Policy's zarr, robomimic or Minari HDF5")
+    import_.add_argument("target", type=Path, help="NAME.npz, or another name for a folder of arrays")
+    export = command("export", _data_export, "Convert episodes to a format of the field.", of_data)
+    export.add_argument("source", help="a file or folder of episodes, or the name of a shipped data set")
+    export.add_argument("target", type=Path, help="what to write")
+    export.add_argument("--format", required=True, help="lerobot, zarr or hdf5")
+    export.add_argument("--video", action="store_true", help="pictures as h264: smaller, with small errors (lerobot)")
+    for added in (import_, export):
+        added.add_argument("--force", action="store_true", help="replace the target if it exists")
+        added.add_argument("--arrays", type=_listed, metavar="A,B", help="only these arrays (default: all)")
+        added.add_argument("--fps", type=float, help="frames a second, where the source does not say")
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> Answer:
-    from ilbook.press import execute, progress
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end like Ctrl-C: no kernel is left behind
-    rows = execute.run(
-        arguments.ids,
-        arguments.profile,
-        arguments.seed,
-        arguments.jobs,
-        arguments.set,
-        fresh=arguments.fresh,
-        publish=arguments.publish,
-        timeout=arguments.timeout,
-        progress=sys.stderr,
-    )
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _execute(a: argparse.Namespace) -> list[dict]:
+    """The rows of a run; SIGTERM ends it like Ctrl-C, so that no kernel is left behind."""
+    from ilbook.press import execute
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = {"fresh": a.fresh, "publish": a.publish, "timeout": a.timeout, "progress": sys.stderr}
+    return execute.run(a.ids, a.profile, a.seed, a.jobs, a.set, **options)
+
+
+def _failed(rows: list[dict]) -> list[str]:
+    from ilbook.press import execute
+
+    return [row["id"] for row in rows if row["status"] not in execute.GOOD]
+
+
+def _run(a: argparse.Namespace) -> Answer:
+    from ilbook.press import progress
+
+    rows = _execute(a)
     text = "\n".join([progress.table(rows), *(line for row in rows for line in _where(row))])
-    bad = any(row["status"] not in execute.GOOD for row in rows)
-    return Answer([{key: row[key] for key in ROW_KEYS} for row in rows], text, int(bad))
+    return Answer([{key: row[key] for key in ROW_KEYS} for row in rows], text, int(bool(_failed(rows))))
 
 
 def _where(row: dict) -> list[str]:
@@ -129,10 +167,8 @@ def _where(row: dict) -> list[str]:
         lines.append(f"{row['id']} {what}: {_near(row['page'])}")
     videos = row["videos"]
     if len(videos) > FEW_VIDEOS:
-        lines.append(f"{row['id']} videos ({len(videos)}): {_near(videos[0].parent)}")
-    else:
-        lines += [f"{row['id']} video: {_near(video)}" for video in videos]
-    return lines
+        return [*lines, f"{row['id']} videos ({len(videos)}): {_near(videos[0].parent)}"]
+    return [*lines, *(f"{row['id']} video: {_near(video)}" for video in videos)]
 
 
 def _near(path: Path) -> str:
@@ -140,50 +176,40 @@ def _near(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def _book(arguments: argparse.Namespace) -> Answer:
-    from ilbook.press import execute, stage
+def _book(a: argparse.Namespace) -> Answer:
+    from ilbook.press import stage
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    rows = execute.run(
-        [],
-        arguments.profile,
-        jobs=arguments.jobs,
-        fresh=arguments.fresh,
-        timeout=arguments.timeout,
-        progress=sys.stderr,
-    )
-    failed = [row["id"] for row in rows if row["status"] not in execute.GOOD]
+    failed = _failed(_execute(a))
     if failed:
         return Answer({"site": None, "failed": failed}, f"no site was built, because of {', '.join(failed)}", 1)
     print("Building the site", file=sys.stderr, flush=True)
-    site = stage.build(arguments.profile)
+    site = stage.build(a.profile)
     return Answer({"site": _near(site), "failed": []}, f"site: {_near(site / 'index.html')}")
 
 
-def _hygiene(arguments: argparse.Namespace) -> Answer:
+def _hygiene(a: argparse.Namespace) -> Answer:
     from ilbook.paths import root
     from ilbook.press import hygiene, notebook
 
-    paths = arguments.paths or notebook.paths(root())
-    stripped = [path for path in paths if hygiene.strip(path)] if arguments.strip else []
+    paths = a.paths or notebook.paths(root())
+    stripped = [f"stripped {_near(path.resolve())}" for path in paths if hygiene.strip(path)] if a.strip else []
     problems = hygiene.check(paths)
-    lines = [f"stripped {_near(path.resolve())}" for path in stripped]
-    lines += [str(problem) for problem in problems]
-    lines.append(f"{len(paths)} notebooks checked, {len(problems)} problems")
-    return Answer([problem.record() for problem in problems], "\n".join(lines), int(bool(problems)))
+    last = f"{len(paths)} notebooks checked, {len(problems)} problems"
+    text = "\n".join([*stripped, *map(str, problems), last])
+    return Answer([asdict(problem) for problem in problems], text, int(bool(problems)))
 
 
-def _claims(arguments: argparse.Namespace) -> Answer:
-    from ilbook.page import claims
+def _claims(a: argparse.Namespace) -> Answer:
+    from ilbook.press import results
 
-    if arguments.check or arguments.accept:
-        return _check_claims(arguments.accept)
-    rows = [{key: row[key] for key in CLAIM_KEYS} for row in claims.rows()]
+    if a.check or a.accept:
+        return _check_claims(a.accept)
+    rows = [{key: row[key] for key in CLAIM_KEYS} for row in results.rows()]
     lines = [("claim", "notebook", "profile", "verdict", "effect (95 % interval)", "minimum", "n", "seeds", "")]
     for row in rows:
         where = (row["id"], row["notebook"], row["profile"])
         sample = (f"{row['minimum']:g}", _or_dash(row["n"]), _or_dash(row["seeds"]))
-        lines.append((*where, row["verdict"], _interval(row), *sample, "stale" if row["stale"] else ""))
+        lines.append((*where, row["verdict"], interval(row), *sample, "stale" if row["stale"] else ""))
     return Answer(rows, columns(lines) if rows else "no notebook declares a claim")
 
 
@@ -202,50 +228,110 @@ def _check_claims(accept: bool) -> Answer:
     return Answer(rows, "\n".join(lines), int(bad > 0))
 
 
-def _interval(row: dict) -> str:
-    if row["effect"] is None:
-        return "-"
-    return f"{row['effect']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+def _audit(a: argparse.Namespace) -> Answer:
+    from ilbook.press import audit
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    rows = audit.run(a.pages, a.seeds, a.profile, a.draw, sys.stderr)
+    return Answer(rows, "\n".join(map(audit.words, rows)), int(not all(row["ok"] for row in rows)))
 
 
 def _or_dash(value: object) -> str:
-    return "-" if value is None else str(value)
+    return "–" if value is None else str(value)
 
 
-def _methods(arguments: argparse.Namespace) -> Answer:
+def _methods(a: argparse.Namespace) -> Answer:
     from ilbook.press import methods
 
     rows = methods.rows()
     lines = [("method", "year", "part", "status", "notebook", "claims")]
     for row in rows:
-        notebook, claims = _or_dash(row["notebook"]), ", ".join(row["claims"]) or "-"
-        lines.append((row["slug"], str(row["year"]), row["part"], row["status"], notebook, claims))
+        found = _or_dash(row["notebook"]), ", ".join(row["claims"]) or "–"
+        lines.append((row["slug"], str(row["year"]), row["part"], row["status"], *found))
     return Answer(rows, columns(lines))
 
 
-def _tasks(arguments: argparse.Namespace) -> Answer:
+def _tasks(a: argparse.Namespace) -> Answer:
     from ilbook import tasks
 
     rows = tasks.describe()
     lines = [("task", "Gymnasium id", "obs", "action", "Hz", "steps", "what it is")]
     for row in rows:
-        sizes = (row[key] for key in ("obs", "action", "hz", "max_steps"))
-        lines.append((row["name"], row["gym_id"], *(f"{size:g}" for size in sizes), row["summary"]))
+        sizes = (f"{row[key]:g}" for key in ("obs", "action", "hz", "max_steps"))
+        lines.append((row["name"], row["gym_id"], *sizes, row["summary"]))
     shifts = [("task", "perturbation", "what strength 1 does")]
     shifts += [(row["name"], name, effect) for row in rows for name, effect in row["perturbations"].items()]
     return Answer(rows, f"{columns(lines)}\n\n{columns(shifts)}")
 
 
-def _doctor(arguments: argparse.Namespace) -> Answer:
+def _doctor(a: argparse.Namespace) -> Answer:
     from ilbook.press import doctor
 
     rows = doctor.checks()
-    lines = []
-    for row in rows:
-        lines.append(f"{'ok  ' if row['ok'] else 'FAIL'}  {row['check']}: {row['detail']}")
-        if not row["ok"]:
-            lines.append(f"      {row['fix']}")
+    lines = [f"{'ok  ' if row['ok'] else 'FAIL'}  {row['check']}: {row['detail']}" for row in rows]
+    lines = [line if row["ok"] else f"{line}\n      {row['fix']}" for line, row in zip(lines, rows, strict=True)]
     return Answer(rows, "\n".join(lines), int(not all(row["ok"] for row in rows)))
+
+
+def _data_make(a: argparse.Namespace) -> Answer:
+    from ilbook.press import demos
+
+    path = demos.make(a.name, out=a.out, seed=a.seed, n=a.n)
+    return Answer({"written": str(path)}, f"written: {path}")
+
+
+def _data_check(a: argparse.Namespace) -> Answer:
+    from ilbook.data import manifest
+
+    names = manifest.check()
+    return Answer(names, f"{len(names)} data sets agree with the manifest")
+
+
+def _data_learn(a: argparse.Namespace) -> Answer:
+    from ilbook.press import learnability
+
+    rows = learnability.measure(a.names, progress=sys.stderr)
+    lines = [("data set", "success (95 % interval)", "n", "trained")]
+    for row in rows:
+        success = f"{row['success']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+        lines.append((row["set"], success, str(row["n"]), f"{row['train_seconds']} s"))
+    return Answer(rows, columns(lines))
+
+
+def _data_describe(a: argparse.Namespace) -> Answer:
+    from ilbook import data, tasks
+    from ilbook.data import manifest
+    from ilbook.data.describe import describe
+    from ilbook.formats import human
+
+    entries = manifest.entries()
+    rows = {}
+    for name in a.names or entries:
+        episodes = data.load(name, pictures=False)
+        rows[name] = describe(episodes, tasks.get(entries[name]["task"]).control_hz)
+    if a.human is not None:
+        rows["human pusht"] = human.write_figures(a.human)
+    lines = [("data set", *next(iter(rows.values())))]
+    lines += [(name, *(f"{value:.4g}" for value in row.values())) for name, row in rows.items()]
+    return Answer(rows, columns(lines))
+
+
+def _data_import(a: argparse.Namespace) -> Answer:
+    from ilbook import formats
+
+    return _converted(formats.import_(a.source, a.target, a.force, formats.bar("import"), a.arrays, a.fps))
+
+
+def _data_export(a: argparse.Namespace) -> Answer:
+    from ilbook import formats
+
+    options = {"arrays": a.arrays, "fps": a.fps, "video": a.video}
+    return _converted(formats.export(a.source, a.target, a.format, a.force, formats.bar("export"), **options))
+
+
+def _converted(row: dict) -> Answer:
+    arrays = ", ".join(row["arrays"])
+    return Answer(row, f"written: {row['written']}, {row['episodes']} episodes, {row['steps']} steps, arrays {arrays}")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mujoco
+import numpy as np
 
-from ilbook import experts
-from ilbook.data import files, frames, manifest
+from ilbook import experts, tasks
+from ilbook.data import files, manifest, video
 from ilbook.data.episodes import Episodes
+from ilbook.data.manifest import FILM_EPISODES, FILM_SIDE
 from ilbook.errors import UserError, unknown
 from ilbook.experts import base
 from ilbook.paths import root
 
+QUALITY = 26  # constant rate factor of the films: the mean error stays under two of 255 grey levels
+KEY_FRAMES = 250  # the films are read from the beginning, so few frames need to stand alone
 
 @dataclass(frozen=True)
 class Recipe:
@@ -57,7 +61,7 @@ def make(name: str, out: str | Path | None = None, seed: int | None = None, n: i
         raise UserError(f"{file.name}: demonstrations are written as .npz; name it {file.stem}.npz")
     episodes, generator = _demonstrate(recipe, n, seed)
     files.save(file, episodes)
-    videos = frames.make(file, recipe.task) if recipe.pixels else []
+    videos = _films(file, recipe.task) if recipe.pixels else []
     if out is None:
         entry = {
             "file": relative,
@@ -74,6 +78,19 @@ def make(name: str, out: str | Path | None = None, seed: int | None = None, n: i
             entry["frames"] = {video.name: manifest.sha256(video) for video in videos}
         manifest.record(name, entry)
     return file
+
+
+def _films(file: Path, task_name: str) -> list[Path]:
+    """Draw every state of the episodes in `file` and write the films beside it; returns them in order."""
+    task, episodes = tasks.get(task_name), files.read(file)
+    films = []
+    for first in range(0, len(episodes), FILM_EPISODES):
+        part = episodes.select(range(first, min(first + FILM_EPISODES, len(episodes))))
+        films.append(file.with_name(f"{file.stem}_{first // FILM_EPISODES:02d}.mp4"))
+        writer = video.Writer(films[-1], FILM_SIDE, FILM_SIDE, round(task.control_hz), QUALITY, KEY_FRAMES)
+        writer.add(task(1).render(part["state"].astype(np.float64), FILM_SIDE))
+        writer.close()
+    return films
 
 
 def _demonstrate(recipe: Recipe, n: int, seed: int) -> tuple[Episodes, str]:

@@ -5,8 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,26 +16,19 @@ from ilbook.errors import UserError
 OLDEST_PYTHON = (3, 11)
 LEAST_DISK_GB = 1.0  # executed notebooks, trainings and the site take about a third of it
 FEW = 4  # wrong packages named in one line
-CLIP = {"frames": 4, "width": 64, "height": 48}
+CLIP = "color=size=64x48:duration=0.2"  # as ffmpeg's own source of pictures
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ILBOOK_THREADS")
 
 
 def checks() -> list[dict[str, Any]]:
     """One row per check: {check, ok, detail, fix}; `fix` is "" where all is well. Never raises for a bad machine."""
-    found: dict[str, Callable[[], tuple[str, str]]] = {
-        "python": _python,
-        "packages": _packages,
-        "gl": _gl,
-        "video": _video,
-        "threads": _threads,
-        "disk": _disk,
-    }
     rows = []
-    for name, check in found.items():
+    for check in (_python, _packages, _gl, _video, _threads, _disk):
         try:
             detail, fix = check()
         except UserError as error:
             detail, fix = str(error), "correct this and run `ilbook doctor` again"
-        rows.append({"check": name, "ok": not fix, "detail": detail, "fix": fix})
+        rows.append({"check": check.__name__[1:], "ok": not fix, "detail": detail, "fix": fix})
     return rows
 
 
@@ -60,8 +51,7 @@ def _packages() -> tuple[str, str]:
         try:
             installed = metadata.version(name).partition("+")[0]
         except metadata.PackageNotFoundError:
-            wrong.append(f"{name} is missing")
-            continue
+            installed = "missing"
         if installed != wanted:
             wrong.append(f"{name} is {installed}, locked {wanted}")
     if not wrong:
@@ -78,12 +68,11 @@ def read_lock(path: Path) -> dict[str, str]:
     pins = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         line = line.partition("#")[0].strip()
-        if not line:
-            continue
         match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)==([\w.!]+)", line)
-        if match is None:
+        if match:
+            pins[re.sub(r"[-_.]+", "-", match[1]).lower()] = match[2]
+        elif line:
             raise UserError(f"{path.name}, line {number}: {line!r} is not of the form name==version; run `make lock`")
-        pins[re.sub(r"[-_.]+", "-", match[1]).lower()] = match[2]
     if not pins:
         raise UserError(f"{path.name} pins no package; run `make lock`")
     return pins
@@ -98,46 +87,38 @@ def _gl() -> tuple[str, str]:
 
 
 def _video() -> tuple[str, str]:
-    """Encode a tiny clip with the ffmpeg that the videos of the book use."""
+    """Encode a short clip with the ffmpeg that the videos of the book use."""
     again = "type: make env; if that does not help, set IMAGEIO_FFMPEG_EXE to an ffmpeg that knows libx264"
     try:
-        program = paths.ffmpeg()
+        command = [paths.ffmpeg(), "-v", "error", "-f", "lavfi", "-i", CLIP, "-c:v", "libx264", "-f", "null", "-"]
+        child = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=60)
     except paths.NoEncoder as error:
         return f"no ffmpeg: {error.__cause__}", again
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"ffmpeg did not run: {error}", again
+    if child.returncode:
+        return f"ffmpeg could not encode a clip: {(child.stderr.strip().splitlines() or ['no message'])[-1]}", again
     import imageio_ffmpeg
 
-    frames, size = CLIP["frames"], (CLIP["width"], CLIP["height"])
-    pixels = bytes(frames * size[0] * size[1] * 3)
-    with tempfile.TemporaryDirectory() as folder:
-        clip = Path(folder, "clip.mp4")
-        command = [program, "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}"]
-        command += ["-i", "-", "-c:v", "libx264", "-pix_fmt", "yuv420p", str(clip)]
-        try:
-            child = subprocess.run(command, input=pixels, capture_output=True, timeout=60)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"ffmpeg did not run: {error}", again
-        if child.returncode or not clip.is_file() or not clip.stat().st_size:
-            said = child.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-            return f"ffmpeg could not encode a clip: {said[-1]}", again
-        return f"ffmpeg {imageio_ffmpeg.get_ffmpeg_version()} encoded {frames} frames", ""
+    return f"ffmpeg {imageio_ffmpeg.get_ffmpeg_version()} encoded a clip", ""
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _threads() -> tuple[str, str]:
     """More threads than cores, or threads that spin while another process works, cost a factor of ten or more."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    detail = f"{cores} core{'s' * (cores > 1)}"
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ILBOOK_THREADS"):
-        given = os.environ.get(name)
-        if given is None:
-            continue
+    detail = f"{cores()} core{'s' * (cores() > 1)}"
+    for name in filter(os.environ.__contains__, THREAD_VARIABLES):
+        given = os.environ[name]
         detail += f", {name}={given}"
-        if not given.isdecimal() or not 1 <= int(given) <= cores:
-            return detail, f"unset {name}, or set it to a number from 1 to {cores}"
+        if not given.isdecimal() or not 1 <= int(given) <= cores():
+            return detail, f"unset {name}, or set it to a number from 1 to {cores()}"
     if os.environ.get("OMP_WAIT_POLICY", "").upper() == "ACTIVE":
         return f"{detail}, OMP_WAIT_POLICY=ACTIVE", "unset OMP_WAIT_POLICY: waiting threads take the other jobs' cores"
-    if hasattr(os, "getloadavg"):
-        detail += f", load {os.getloadavg()[0]:.1f}"
-    return detail, ""
+    return f"{detail}, load {os.getloadavg()[0]:.1f}", ""
 
 
 def _disk() -> tuple[str, str]:

@@ -1,28 +1,28 @@
 """Execute notebooks with papermill: several at a time, resumable, each one once per content key."""
 
 import os
-import selectors
 import shutil
 import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import psutil
 
 from ilbook.errors import UserError
-from ilbook.page import claims
 from ilbook.page.run import check_profile
 from ilbook.paths import root
+from ilbook.press import doctor, ledger, record
 from ilbook.press import notebook as notebooks
-from ilbook.press import record
-from ilbook.press.job import Job
 from ilbook.press.progress import Display
 from ilbook.press.record import Plan
+
+if TYPE_CHECKING:
+    from ilbook.press.job import Job
 
 LIMITS = {"smoke": 120.0, "lecture": 900.0, "full": 3600.0}  # seconds for a whole notebook
 GOOD = ("ok", "reused")
 TICK = 0.25  # seconds between two looks at memory and time limit
-CLAIM_KEYS = ("id", "verdict", "effect", "low", "high", "n")
 
 
 def run(
@@ -51,15 +51,27 @@ def run(
     plans = [record.plan(top, path, profile, seed, list(overrides)) for path in notebooks.choose(top, ids)]
     if publish:
         _check_publishable(plans, profile)
-    limit = LIMITS[profile] if timeout is None else timeout
     display = Display(progress, len(plans))
-    rows = _Runner(plans, jobs, limit, fresh, display).run()
-    if publish:
-        for plan, row in zip(plans, rows, strict=True):
-            if row["status"] in GOOD:
-                file = claims.publish(plan.out, plan.notebook.id, profile)
-                display.note(f"{plan.name}: published as {file.relative_to(top)}")
-    return rows
+    rows: dict[str, dict] = {}
+    waiting = []
+    for plan in plans:
+        _sweep(plan.folder)
+        old = None if fresh else record.load(plan)
+        again = record.why_again(plan, old) if old else ""
+        if old and not again:
+            rows[plan.name] = _row(plan, "reused", old["seconds"], old["peak_mb"], old["claims"])
+            display.done(rows[plan.name], age=time.time() - old["time"])
+            continue
+        if again:
+            display.note(f"{plan.name}: running again, because {again} changed")
+        waiting.append(plan)
+    if waiting:
+        _run_all(waiting, jobs, timeout or LIMITS[profile], fresh, display, rows)
+    for plan in plans if publish else ():
+        if rows[plan.name]["status"] in GOOD:
+            file = ledger.publish(plan.out, plan.notebook.id, profile)
+            display.note(f"{plan.name}: published as {file.relative_to(top)}")
+    return [rows[plan.name] for plan in plans]
 
 
 def _check_publishable(plans: list[Plan], profile: str) -> None:
@@ -73,111 +85,46 @@ def _check_publishable(plans: list[Plan], profile: str) -> None:
 
 def cores() -> int:
     """Cores that this process may use; $ILBOOK_THREADS, when set, is the most we take."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get("ILBOOK_THREADS", "")
-    return min(allowed, int(given)) if given.isdecimal() and int(given) > 0 else allowed
+    return min(doctor.cores(), int(given)) if given.isdecimal() and int(given) > 0 else doctor.cores()
 
 
-class _Runner:
-    """The loop over running jobs. One thread: it waits for events, looks after limits, and draws the progress."""
+def _run_all(plans: list[Plan], jobs: int, limit: float, fresh: bool, display: Display, rows: dict[str, dict]) -> None:
+    """Run `plans`, each in a thread, and put their rows into `rows`; meanwhile look after limits and show progress."""
+    from ilbook.press.job import Job  # brings papermill along, which takes a second
 
-    def __init__(self, plans: list[Plan], jobs: int, limit: float, fresh: bool, display: Display):
-        self.plans = plans
-        self.limit = limit
-        self.fresh = fresh
-        self.display = display
-        self.rows: dict[str, dict] = {}
-        self.waiting: list[Plan] = []
-        self.running: dict[int, Job] = {}  # by the descriptor of the worker's output
-        self.selector = selectors.DefaultSelector()
-        self.jobs = jobs
-
-    def run(self) -> list[dict]:
-        for plan in self.plans:
-            _sweep(plan.folder)
-            self._reuse_or_queue(plan)
-        jobs = max(1, min(self.jobs, len(self.waiting)))
-        threads = max(1, cores() // jobs)
-        if self.waiting:
-            self.display.start(len(self.waiting), self.plans[0].profile, jobs, threads)
+    jobs = min(jobs, len(plans))
+    threads = max(1, cores() // jobs)
+    display.start(len(plans), plans[0].profile, jobs, threads)
+    with ThreadPoolExecutor(jobs) as pool:
+        todo = {pool.submit(job.run): job for job in (Job(plan, threads, limit, fresh) for plan in plans)}
         try:
-            while self.waiting or self.running:
-                while self.waiting and len(self.running) < jobs:
-                    self._start(self.waiting.pop(0), threads)
-                self._turn()
+            while todo:
+                for future in wait(todo, TICK, FIRST_COMPLETED).done:
+                    future.result()
+                    job = todo.pop(future)
+                    rows[job.plan.name] = row = _ended(job)
+                    display.done(row)
+                running = [job for job in todo.values() if job.begun is not None]
+                for job in running:
+                    job.watch()
+                display.update([(job.plan.notebook.id, job.cell, job.cells) for job in running])
         finally:
-            self.display.clear()
-            for job in self.running.values():
-                job.close()
-            self.selector.close()
-        return [self.rows[plan.name] for plan in self.plans]
-
-    def _reuse_or_queue(self, plan: Plan) -> None:
-        old = None if self.fresh else record.load(plan)
-        again = record.why_again(plan, old) if old else ""
-        if old and not again:
-            row = _row(plan, "reused", old["seconds"], old["peak_mb"], old["claims"])
-            self._finish(plan, row, age=time.time() - old["time"])
-            return
-        if again:
-            self.display.note(f"{plan.name}: running again, because {again} changed")
-        self.waiting.append(plan)
-
-    def _start(self, plan: Plan, threads: int) -> None:
-        try:
-            job = Job(plan, threads, self.limit, self.fresh)
-        except OSError as error:
-            why = f"it could not be started: {error.strerror or error}"
-            self._finish(plan, _row(plan, "error", 0.0, 0.0, [], why=why))
-            return
-        descriptor = job.process.stdout.fileno()
-        self.running[descriptor] = job
-        self.selector.register(descriptor, selectors.EVENT_READ)
-
-    def _turn(self) -> None:
-        """Wait a moment for events, then look after every running job."""
-        for key, _ in self.selector.select(TICK) if self.running else ():
-            job = self.running[key.fd]
-            if not job.read():
-                self.selector.unregister(key.fd)
-                row = _end(job)
-                del self.running[key.fd]
-                self._finish(job.plan, row)
-        for job in self.running.values():
-            job.watch()
-        self.display.update(list(self.running.values()))
-
-    def _finish(self, plan: Plan, row: dict, age: float | None = None) -> None:
-        self.rows[plan.name] = row
-        self.display.done(row, age)
+            display.bar.close()
+            for job in todo.values():
+                job.stop()
+            pool.shutdown(cancel_futures=True)
 
 
-def _end(job: Job) -> dict:
-    """Turn an ended job into a row: judge it, keep its files if it is good, and remember it at once."""
-    seconds, peak = round(job.seconds, 1), round(job.peak / 2**20, 1)
-    status, why = job.verdict()
-    found: list[dict] = []
-    page = None
-    trace = job.ended.get("trace") if job.ended else None
-    cell = job.ended["cell"] if job.ended else job.cell
-    source = job.plan.notebook.code_cells[cell - 1].source if cell else None
-    try:
-        if status == "ok":
-            found = [{key: claim.get(key) for key in CLAIM_KEYS} for claim in job.install()["claims"]]
-            record.save(job.plan, seconds, peak, found)
-        else:
-            page = job.keep_failure()
-    except (UserError, OSError) as error:
-        status, why = "error", str(error)
-    finally:
-        job.close()
-    row = _row(job.plan, status, seconds, peak, found, why=why)
-    if status != "ok":
-        row |= {"trace": trace, "source": source, "page": page}
+def _ended(job: "Job") -> dict:
+    row = _row(job.plan, job.status, round(job.seconds, 1), round(job.peak / 2**20, 1), job.claims, job.why)
+    if job.status != "ok":
+        source = job.plan.notebook.code_cells[job.cell - 1].source if job.cell else None
+        row |= {"trace": job.trace, "source": source, "page": job.page}
     return row
 
 
-def _row(plan: Plan, status: str, seconds: float, peak_mb: float, found: list[dict], *, why: str = "") -> dict:
+def _row(plan: Plan, status: str, seconds: float, peak_mb: float, found: list[dict], why: str = "") -> dict:
     good = status in GOOD
     return {
         "id": plan.notebook.id,

@@ -2,21 +2,20 @@
 
 import ast
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from ilbook.errors import UserError
 from ilbook.paths import write_file
 from ilbook.press import notebook as notebooks
-from ilbook.press import rules_code, rules_form, rules_text
+from ilbook.press import rules_code, rules_form, rules_teaching, rules_text
 from ilbook.press.notebook import Notebook
 
-Finding = tuple[int | None, str]  # cell number from 1, or None for the whole notebook; what is wrong and what to do
-Rule = Callable[[Notebook], Iterator[Finding]]
-
-RULES: dict[str, Rule] = {
+RULES: dict[str, Callable[[Notebook], Iterator[rules_form.Finding]]] = {
     "name": rules_form.name,
     "format": rules_form.file_format,
     "clean": rules_form.clean,
@@ -33,15 +32,18 @@ RULES: dict[str, Rule] = {
     "images": rules_text.images,
     "python": rules_code.python,
     "profile": rules_code.profile_only_in_pick,
-    "path": rules_code.absolute_paths,
-    "outside": rules_code.outside,
+    "place": rules_code.places,
+    "names": rules_code.names,
     "imports": rules_code.imports,
-    "exit": rules_code.exits,
-    "random": rules_code.hidden_randomness,
     "claims": rules_code.claims,
-    "exercises": rules_code.exercises,
-    "copy": rules_code.copies_of_policies,
+    "teaching": rules_teaching.teaching,
+    "leak": rules_teaching.leaks,
+    "failure-first": rules_teaching.failure_first,
 }
+RUFF_RULES = {"E501": "columns", "F401": "unused", "F403": "star", "PLR1722": "exit", "TID251": "outside"}
+RUFF_SETTINGS = Path(__file__).with_name("notebooks.toml")
+FIRST_IMPORT = "`ilbook` imported but unused"  # it stands first in the set-up cell for what it does to torch
+POLICIES = Path(__file__).parents[1] / "policies"
 SHARED_LINES = 5  # a shorter function may stand in two notebooks
 
 
@@ -58,10 +60,6 @@ class Problem:
         place = self.notebook if self.cell is None else f"{self.notebook}, cell {self.cell}"
         return f"{place}: {self.message} [{self.rule}]"
 
-    def record(self) -> dict:
-        """As a dict for JSON."""
-        return asdict(self)
-
 
 def check(paths: list[Path]) -> list[Problem]:
     """Every broken rule in the notebooks at `paths`; UserError when there is nothing to check."""
@@ -72,44 +70,55 @@ def check(paths: list[Path]) -> list[Problem]:
     for book in books:
         for rule, function in RULES.items():
             found += [Problem(book.path.name, cell, rule, message) for cell, message in function(book)]
-    return found + list(_same_names(books)) + list(_shared_code(books))
-
-
-def _same_names(books: list[Notebook]) -> Iterator[Problem]:
-    for name, number in Counter(book.id for book in books).items():
+    for name, number in Counter(book.path.name for book in books).items():
         if number > 1:
-            yield Problem(f"{name}.ipynb", None, "name", f"{number} notebooks have this name; ids must be unique")
+            found.append(Problem(name, None, "name", f"{number} notebooks have this name; ids must be unique"))
+    return [*found, *_ruff(paths), *_copies(books)]
 
 
-def _shared_code(books: list[Notebook]) -> Iterator[Problem]:
-    """Code that two notebooks need belongs in the package; each notebook then shows its real source."""
+def _ruff(paths: list[Path]) -> Iterator[Problem]:
+    """What ruff finds with the settings for notebooks; syntax errors have a rule of ours."""
+    options = ["--config", str(RUFF_SETTINGS), "--ignore-noqa", "--no-cache", "--output-format", "json"]
+    command = [sys.executable, "-m", "ruff", "check", *options, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    if done.returncode > 1 or not done.stdout:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"ruff could not check the notebooks ({said}); type: make env")
+    for one in json.loads(done.stdout):
+        if one["code"] in RUFF_RULES and one["message"] != FIRST_IMPORT:
+            message = f"line {one['location']['row']}: {one['message']}"
+            yield Problem(Path(one["filename"]).name, one["cell"], RUFF_RULES[one["code"]], message)
+
+
+def _copies(books: list[Notebook]) -> Iterator[Problem]:
+    """Code that two notebooks need belongs in the package, and what is there is shown with viz.source, not copied."""
+    package: dict[str, str] = {}  # name of each function and class of ilbook/policies -> file
+    for path in POLICIES.glob("*.py"):
+        package |= {node.name: f"ilbook/policies/{path.name}" for node in _definitions(ast.parse(path.read_text()))}
     first: dict[str, str] = {}
     for book in books:
-        for cell, definition in rules_code.definitions(book):
-            lines = ast.unparse(definition).count("\n") + 1
-            text = ast.dump(definition)
-            if lines < SHARED_LINES:
-                continue
-            other = first.setdefault(text, book.path.name)
-            if other != book.path.name:
-                message = (
-                    f"{definition.name} also stands in {other}; move it into the package and show it with viz.source"
-                )
-                yield Problem(book.path.name, cell, "copy", message)
+        nodes = [(number, node) for number, cell in book.numbered("code") for node in _definitions(cell.tree)]
+        for number, node in nodes:
+            other = first.setdefault(ast.dump(node), book.path.name)
+            shared = other != book.path.name and ast.unparse(node).count("\n") + 1 >= SHARED_LINES
+            if shared or node.name in package:
+                message = f"{node.name} also stands in {package.get(node.name, other)}; keep it in the package alone"
+                yield Problem(book.path.name, number, "copy", f"{message} and show it with viz.source")
+
+
+def _definitions(tree: ast.Module) -> list[ast.FunctionDef | ast.ClassDef]:
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
 
 
 def strip(path: Path) -> bool:
     """Remove outputs, execution counts and editor metadata from a notebook file; True if the file changed."""
-    before = path.read_text(encoding="utf-8")
     notebooks.read(path)  # refuses what is not a notebook
+    before = path.read_text(encoding="utf-8")
     raw = json.loads(before)
     raw["metadata"] = {key: value for key, value in raw["metadata"].items() if key in rules_form.NOTEBOOK_METADATA}
     raw["metadata"].get("language_info", {}).pop("version", None)  # changes with every Python that saves the file
-    raw["cells"] = [cell for cell in raw["cells"] if "injected-parameters" not in cell["metadata"].get("tags", ())]
-    for cell in raw["cells"]:
-        cell["metadata"] = {key: value for key, value in cell["metadata"].items() if key in rules_form.CELL_METADATA}
-        if cell["cell_type"] == "code":
-            cell |= {"outputs": [], "execution_count": None}
+    injected = "injected-parameters"  # by papermill
+    raw["cells"] = [rules_form.stripped(c) for c in raw["cells"] if injected not in c["metadata"].get("tags", ())]
     after = json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
     if after != before:
         write_file(path, after)

@@ -1,214 +1,222 @@
-"""One notebook being executed: its worker process, its kernel's memory, its time limit, and how it ended."""
+"""One notebook being executed in a thread of the runner: its kernel, the memory it takes, its limit, how it ended."""
 
 import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
-import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient.exceptions import DeadKernelError
+from papermill import execute_notebook
+from papermill.exceptions import PapermillExecutionError, strip_color
+from traitlets import default
 
 from ilbook.errors import UserError
+from ilbook.press import page, record
+from ilbook.press.doctor import THREAD_VARIABLES
 from ilbook.press.record import Plan
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ILBOOK_THREADS")
-MATHJAX = "book_assets/mathjax/tex-chtml.js"
-LOG_LINES = 15
+CLAIM_KEYS = ("id", "verdict", "effect", "low", "high", "n")
+TRACE_LINES = 40
 DISK_FULL = "the disk is full: free some space, then run the same command again; finished notebooks are kept"
 
 
+class Kernel(AsyncKernelManager):
+    """The kernel of one job. Whatever the notebook's metadata say, it is the Python that runs this process."""
+
+    job: "Job"
+
+    @default("kernel_spec_manager")
+    def _only_this_python(self) -> KernelSpecManager:
+        return KernelSpecManager(kernel_dirs=[])  # a kernel of the same name in the home folder is another Python
+
+    async def start_kernel(self, **options) -> None:
+        silent = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)  # what a cell prints takes another way
+        folder = self.job.plan.notebook.path.parent
+        await self._async_start_kernel(**options, cwd=str(folder), env=self.job.environment(), **silent)
+        self.job.kernel = psutil.Process(self.provisioner.pid)
+        if self.job.stopped:
+            self.job.stop()
+
+    async def is_alive(self) -> bool:
+        if not self.has_kernel:
+            return False
+        status = await self.provisioner.poll()
+        if self.job.exit_status is None:
+            self.job.exit_status = status
+        return status is None
+
+
 class Job:
-    """A worker process that executes the notebook of `plan` into a scratch folder.
+    """Executes the notebook of `plan` in a scratch folder, with a limit in seconds.
 
     The scratch folder becomes the run's folder only when everything went well, so nothing half-written is ever found.
     """
 
     def __init__(self, plan: Plan, threads: int, limit: float, fresh: bool):
-        self.plan = plan
-        self.limit = limit
-        self.started = time.monotonic()
-        self.cell = 0
-        self.cells = sum(1 for _ in plan.notebook.code_cells)
-        self.peak = 0  # bytes
-        self.ended: dict | None = None
-        self.timed_out = False
+        self.plan, self.threads, self.limit, self.fresh = plan, threads, limit, fresh
         self.scratch = plan.folder / f".part-{os.getpid()}-{plan.name}"
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        (self.scratch / "out").mkdir(parents=True)
-        self._seen: set[psutil.Process] = set()
-        self._buffer = b""
-        self._log = (self.scratch / "log.txt").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ilbook.press.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=self._environment(threads, fresh),
-            cwd=plan.root,
-            start_new_session=True,  # Ctrl-C goes to the runner alone, which then ends the job itself
-        )
-        os.set_blocking(self.process.stdout.fileno(), False)
-        self.process.stdin.write(json.dumps(self._description()).encode() + b"\n")
-        self.process.stdin.flush()  # and left open: the worker ends when this end closes
-
-    def _environment(self, threads: int, fresh: bool) -> dict[str, str]:
-        root = str(self.plan.root)
-        path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
-        return {
-            **os.environ,
-            **dict.fromkeys(THREAD_VARIABLES, str(threads)),
-            "ILBOOK_ROOT": root,
-            "ILBOOK_OUT": str(self.scratch / "out"),
-            "ILBOOK_TOKEN": self.plan.key,
-            "ILBOOK_FRESH": "1" if fresh else os.environ.get("ILBOOK_FRESH", ""),
-            "PYTHONPATH": path,
-            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-            "JUPYTER_PREFER_ENV_PATH": "1",  # a kernel of the same name in the home folder is another Python
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the kernel warns about frozen modules
-        }
-
-    def _description(self) -> dict:
-        plan = self.plan
-        facts = [
-            plan.notebook.id,
-            f"{plan.profile} profile",
-            *(f"{k} {v}" for k, v in plan.parameters.items() if k != "profile"),
-        ]
-        up = os.path.relpath(plan.root, plan.folder)
-        return {
-            "id": plan.notebook.id,
-            "notebook": str(plan.notebook.path),
-            "root": str(plan.root),
-            "scratch": str(self.scratch),
-            "parameters": {name: value for name, value in plan.parameters.items() if value != plan.defaults[name]},
-            "cells": self.cells,
-            "facts": " · ".join(facts),
-            "mathjax": f"{up}/{MATHJAX}",
-            "moves": [[str(self.scratch / "out"), str(plan.out.relative_to(plan.root))]],
-        }
+        self.cell, self.cells = 0, len(plan.notebook.code_cells)
+        self.begun: float | None = None
+        self.ended: float | None = None
+        self.peak = 0  # bytes
+        self.status, self.why = "waiting", ""
+        self.trace: list[str] | None = None
+        self.page: Path | None = None  # the page up to the failing cell
+        self.claims: list[dict] = []
+        self.kernel: psutil.Process | None = None
+        self.exit_status: int | None = None
+        self.left = ""  # how a cell asked Python to end
+        self.stopped = self.timed_out = False
+        self._family: set[psutil.Process] = set()
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.started
+        """Since it began, until now or its end."""
+        return 0.0 if self.begun is None else (self.ended or time.monotonic()) - self.begun
 
-    def read(self) -> bool:
-        """Take in the worker's events; False once it has closed its output."""
+    def environment(self) -> dict[str, str]:
+        """The environment of the kernel."""
+        path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+        return {
+            **os.environ,
+            **dict.fromkeys(THREAD_VARIABLES, str(self.threads)),
+            "ILBOOK_ROOT": str(self.plan.root),
+            "ILBOOK_OUT": str(self.scratch / "out"),
+            "ILBOOK_TOKEN": self.plan.key,
+            "ILBOOK_FRESH": "1" if self.fresh else os.environ.get("ILBOOK_FRESH", ""),
+            "PYTHONPATH": path,
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        }
+
+    def run(self) -> None:
+        """Execute, keep what is good, and say in `status` and `why` how it ended; nothing is ever raised."""
+        self.begun = time.monotonic()
         try:
-            data = self.process.stdout.read()
-        except BlockingIOError:
-            data = None
-        if data is None:
-            return True
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        for line in lines:
-            event = json.loads(line)
-            if "end" in event:
-                self.ended = event
-            else:
-                self.cell = event["cell"]
-        return bool(data)
+            self.status, self.why = self._execute()
+            if self.status == "ok":
+                self._install()
+            elif (self.scratch / "page.html").exists():
+                self.page = (self.scratch / "page.html").replace(self.plan.file(".failed.html"))
+        except Exception as error:  # the machinery's fault, or a full disk: it must still become a row of the table
+            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            self.status, self.why = "error", DISK_FULL if full else f"{kind}{error}"
+        finally:
+            self.ended = time.monotonic()
+            self.stop()
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _execute(self) -> tuple[str, str]:
+        """Run the cells and write the pages into the scratch folder; status and the reason in words."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        (self.scratch / "out").mkdir(parents=True)
+        plan, status, why = self.plan, "ok", ""
+        try:
+            execute_notebook(
+                str(plan.notebook.path),
+                str(self.scratch / "raw.ipynb"),
+                parameters={name: value for name, value in plan.parameters.items() if value != plan.defaults[name]},
+                kernel_name="python3",
+                kernel_manager_class=type("KernelOfJob", (Kernel,), {"job": self}),
+                on_cell_start=self._cell_begins,
+                on_cell_executed=self._cell_is_done,
+                progress_bar=False,
+            )
+        except PapermillExecutionError as error:
+            status, why = "failed", f": {error.ename}: {error.evalue}"
+            if error.ename != "UserError":  # its sentence says everything
+                self.trace = strip_color("\n".join(error.traceback)).splitlines()[-TRACE_LINES:]
+            if error.ename == "OSError" and f"[Errno {errno.ENOSPC}]" in error.evalue:
+                why += f"; {DISK_FULL}"
+        except RuntimeError as error:
+            if isinstance(error, DeadKernelError):
+                status, why = self._death()
+            elif not self.stopped:  # a kernel that is stopped before it was ready gives no DeadKernelError
+                raise
+        place = f"code cell {self.cell} of {self.cells}"
+        if self.timed_out:
+            return "timeout", f"{place} was stopped at the limit of {self.limit:.0f} s; raise it with --timeout"
+        if self.stopped:
+            return "died", "it was stopped"
+        unrun = page.write(plan, self.scratch)
+        if self.left:  # papermill calls a plain SystemExit a success, and after exit() a kernel lives on for a moment
+            return "incomplete", f"{self.left}; nothing after it counts"
+        return self._sentinel(unrun) if status == "ok" else (status, place + why)
+
+    def _cell_begins(self, cell, cell_index) -> None:
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", ()):
+            self.cell += 1
+
+    def _cell_is_done(self, cell, cell_index, execute_reply) -> None:
+        reply = execute_reply["content"]
+        asked = any(item.get("source") == "ask_exit" for item in reply.get("payload", ()))
+        if not self.left and (asked or reply.get("ename") == "SystemExit"):
+            how = "called exit()" if asked else f"raised SystemExit({reply['evalue']})"
+            self.left = f"code cell {self.cell} of {self.cells} {how}"
+
+    def _death(self) -> tuple[str, str]:
+        """What is said of a kernel that ended by itself."""
+        status = self.exit_status
+        if status is not None and status >= 0:
+            return "incomplete", f" ended the Python process with exit status {status}; nothing after it counts"
+        cause = "an unknown cause" if status is None else signal.Signals(-status).name
+        hint = " (often because the machine ran out of memory)" if cause == "SIGKILL" else ""
+        return "died", f": the kernel was ended by {cause}{hint}"
+
+    def _sentinel(self, unrun: int) -> tuple[str, str]:
+        """A notebook is done only if its last cell wrote a result that carries our token and no cell was left out."""
+        try:
+            token = json.loads((self.scratch / "out" / "result.json").read_text(encoding="utf-8")).get("token")
+        except (OSError, ValueError):
+            token = None
+        if token != self.plan.key:
+            return "incomplete", "it ended early: the last cell, run.finish(), wrote no result"
+        if unrun > 0:
+            return "incomplete", f"{unrun} code cells were never run"
+        return "ok", ""
+
+    def _install(self) -> None:
+        """Move the finished files to where readers look for them, and remember the run."""
+        plan = self.plan
+        result = json.loads((self.scratch / "out" / "result.json").read_text(encoding="utf-8"))
+        shutil.rmtree(plan.out, ignore_errors=True)
+        plan.out.parent.mkdir(parents=True, exist_ok=True)
+        (self.scratch / "out").replace(plan.out)
+        for ending in (".ipynb", ".html"):
+            (self.scratch / f"page{ending}").replace(plan.file(ending))
+        plan.file(".failed.html").unlink(missing_ok=True)
+        self.claims = [{key: claim.get(key) for key in CLAIM_KEYS} for claim in result["claims"]]
+        record.save(plan, round(self.seconds, 1), round(self.peak / 2**20, 1), self.claims)
 
     def watch(self) -> None:
         """Sample the memory of the kernel and everything it started; end the job when its time is up."""
-        try:
-            family = psutil.Process(self.process.pid).children(recursive=True)
-        except psutil.NoSuchProcess:
-            return
-        self._seen.update(family)
-        self.peak = max(self.peak, sum(_memory(process) for process in family))
+        memory = 0
+        for process in self._relatives():
+            with suppress(psutil.Error):
+                memory += process.memory_info().rss
+        self.peak = max(self.peak, memory)
         if self.seconds > self.limit:
             self.timed_out = True
             self.stop()
 
     def stop(self) -> None:
-        """End the worker, the kernel and whatever the kernel started."""
-        try:
-            worker = psutil.Process(self.process.pid)
-            self._seen.update([worker, *worker.children(recursive=True)])
-        except psutil.NoSuchProcess:
-            pass
-        for process in self._seen:
-            try:
+        """End the kernel and whatever it started."""
+        self.stopped = True
+        for process in self._relatives():
+            with suppress(psutil.NoSuchProcess):
                 process.kill()  # psutil checks that the number still belongs to the same process
-            except psutil.NoSuchProcess:
-                continue
-        self.process.wait()
 
-    def close(self) -> None:
-        """Release everything that the job holds, its scratch folder included."""
-        self.stop()
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self._log.close()
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
-    def verdict(self) -> tuple[str, str]:
-        """Status of the ended job and the reason in words (empty when all is well)."""
-        if self.timed_out:
-            place = f"code cell {self.cell} of {self.cells}"
-            return "timeout", f"{place} was stopped at the limit of {self.limit:.0f} s; raise it with --timeout"
-        if self.ended is None:
-            return "died", f"the process that ran it ended with status {self.process.wait()}: {self._last_words()}"
-        end, why = self.ended["end"], self.ended.get("why", "")
-        place = f"code cell {self.ended['cell']} of {self.cells}"
-        if end == "full":
-            return "error", DISK_FULL
-        if end == "error":
-            return "error", why
-        if end == "died":
-            return "died", f"{place}: {why}"
-        if end == "failed":
-            return "failed", f"{place}: {why}" + (f"; {DISK_FULL}" if self.ended["disk_full"] else "")
-        if end == "exited":
-            return "incomplete", f"{place} {why}; nothing after it counts"
-        return self._check_sentinel()
-
-    def _check_sentinel(self) -> tuple[str, str]:
-        """A notebook is done only if its last cell wrote a result that carries our token and no cell was left out."""
-        result = self.scratch / "out" / "result.json"
-        try:
-            token = json.loads(result.read_text(encoding="utf-8")).get("token")
-        except (OSError, ValueError):
-            token = None
-        if token != self.plan.key:
-            return "incomplete", "it ended early: the last cell, run.finish(), wrote no result"
-        if self.ended["unrun"] > 0:
-            return "incomplete", f"it ended early: {self.ended['ran']} code cells were never run"
-        return "ok", ""
-
-    def _last_words(self) -> str:
-        lines = (self.scratch / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return " / ".join(lines[-LOG_LINES:]) or "it said nothing"
-
-    def install(self) -> dict:
-        """Move the finished files to where readers look for them; returns the result. UserError when that fails."""
-        result = json.loads((self.scratch / "out" / "result.json").read_text(encoding="utf-8"))
-        try:
-            shutil.rmtree(self.plan.out, ignore_errors=True)
-            self.plan.out.parent.mkdir(parents=True, exist_ok=True)
-            (self.scratch / "out").replace(self.plan.out)
-            for ending in (".ipynb", ".html"):
-                (self.scratch / f"page{ending}").replace(self.plan.file(ending))
-            self.plan.file(".failed.html").unlink(missing_ok=True)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise UserError(DISK_FULL) from error
-            raise UserError(f"cannot write {self.plan.out}: {error.strerror}; make the folder writable") from error
-        return result
-
-    def keep_failure(self) -> Path | None:
-        """Keep the page up to the failing cell, for a look; None when there is no page."""
-        page = self.scratch / "page.html"
-        if not page.exists():
-            return None
-        return page.replace(self.plan.file(".failed.html"))
-
-
-def _memory(process: psutil.Process) -> int:
-    try:
-        return process.memory_info().rss
-    except psutil.Error:
-        return 0
+    def _relatives(self) -> set[psutil.Process]:
+        """The kernel and everything that it was ever seen to have started, even what has another parent by now."""
+        if self.kernel is not None:
+            with suppress(psutil.NoSuchProcess):
+                self._family = {*self._family, self.kernel, *self.kernel.children(recursive=True)}
+        return self._family

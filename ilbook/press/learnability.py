@@ -14,13 +14,13 @@ from typing import TextIO
 
 import torch
 
-from ilbook import data, tasks
+from ilbook import data, tasks, used
 from ilbook.control.receding import RecedingHorizon
 from ilbook.data import manifest
 from ilbook.data.windows import Windows
 from ilbook.errors import UserError, unknown
 from ilbook.learning.fit import Training, fit
-from ilbook.page import sources
+from ilbook.page import versions
 from ilbook.paths import root, write_file
 from ilbook.policies.bc import MLPPolicy
 from ilbook.rollout.evaluate import evaluate
@@ -28,9 +28,6 @@ from ilbook.stats import wilson
 
 STARTS = range(300_000, 300_200)  # met by no expert, notebook or other measurement
 SEED = 0
-# What can change a number; the rest that is reached by imports reads files or draws pictures.
-COUNTS = ("control", "learn", "nets", "policies", "data.episodes", "data.normalise", "tasks.")
-DRAWS = ("ilbook.tasks.draw", "ilbook.tasks.render", "ilbook.tasks.view")
 
 
 @dataclass(frozen=True)
@@ -65,12 +62,12 @@ def _measured() -> dict[str, dict]:
 
 
 def rows() -> list[dict]:
-    """One row for each shipped set, measured or not; `stale` says that the set or the code is no longer the same."""
+    """One row for each shipped set, measured or not; `stale` says that the set or a part that ran has changed."""
     measured, found = _measured(), []
     for name, entry in manifest.entries().items():
         row = {"set": name, **{key: entry[key] for key in ("task", "episodes", "steps", "bytes")}}
         result = measured.get(name)
-        stale = bool(result) and (result["data"], result["sources"]) != (entry["sha256"], _sources(entry["task"]))
+        stale = bool(result) and bool(result["data"] != entry["sha256"] or versions.stale(result))
         found.append(row | {"result": result, "stale": stale})
     return found
 
@@ -86,12 +83,14 @@ def measure(names: Iterable[str] = (), progress: TextIO | None = None, **changes
         if name not in entries:
             raise unknown("data set", name, entries)
         if entries[name]["task"] not in PLAIN:
-            raise UserError(f"no plain policy is defined for the task of '{name}'; add it to ilbook/learnability.py")
+            raise UserError(f"no plain policy is defined for the task of '{name}'; add it to PLAIN in learnability.py")
     results = []
     for name in names:
         entry = entries[name]
         plain = Plain(**{**asdict(PLAIN[entry["task"]]), **changes})
-        result = _measure(name, entry, plain, progress)
+        with used.collected() as parts:
+            result = _measure(name, entry, plain, progress)
+        result["parts"] = versions.known(parts)
         results.append({"set": name, **result})
         if not changes:
             write_file(file(), json.dumps(dict(sorted({**_measured(), name: result}.items())), indent=1) + "\n")
@@ -99,7 +98,7 @@ def measure(names: Iterable[str] = (), progress: TextIO | None = None, **changes
 
 
 def _measure(name: str, entry: dict, plain: Plain, progress: TextIO | None) -> dict:
-    task_type, demos = tasks.get(entry["task"]), data.load(name, pictures=False)
+    task, demos = tasks.get(entry["task"])(), data.load(name, pictures=False)
     torch.manual_seed(SEED)
     policy = MLPPolicy(
         demos["obs"].shape[1],
@@ -111,9 +110,10 @@ def _measure(name: str, entry: dict, plain: Plain, progress: TextIO | None) -> d
     )
     settings = Training(plain.steps, plain.batch, plain.learning_rate)
     begin = time.perf_counter()
-    fit(policy, demos, settings, SEED)
+    for _ in fit(policy, demos, settings, SEED):
+        pass
     seconds = time.perf_counter() - begin
-    table = evaluate(task_type, RecedingHorizon(policy, plain.n_exec, SEED), STARTS, "plain chunks").table
+    table = evaluate(task, RecedingHorizon(policy, plain.n_exec, SEED), STARTS, "plain chunks").table
     estimate = wilson(int(table["success"].sum()), len(table))
     if progress:
         interval = f"{estimate.effect:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
@@ -127,14 +127,4 @@ def _measure(name: str, entry: dict, plain: Plain, progress: TextIO | None) -> d
         "threads": torch.get_num_threads(),
         "policy": asdict(plain),
         "data": entry["sha256"],
-        "sources": _sources(entry["task"]),
     }
-
-
-def _sources(task: str) -> str:
-    """Hash of the code that can change a number: training, policy, execution, and the one task with what it reaches."""
-    reached = sources.module_hashes(f"import ilbook.learning.fit, ilbook.policies.bc, ilbook.control, ilbook.tasks.{task}")
-    counting = tuple(f"ilbook.{name}" for name in COUNTS)
-    return sources.digest({
-        name: digest for name, digest in reached.items() if name.startswith(counting) and name not in DRAWS
-    })

@@ -2,14 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from ilbook.errors import UserError
-from ilbook.page import claims, sources
+from ilbook.page.claims import VERDICTS
+from ilbook.page.versions import sha
 from ilbook.paths import root, write_file
-
-GONE = "not evaluated"
+from ilbook.press import results
+from ilbook.press.results import UNDECIDED as GONE
+from ilbook.press.results import read_json
 
 
 def file() -> Path:
@@ -22,43 +23,30 @@ def rows() -> list[dict]:
     A verdict that differs from the accepted one needs an entry in CHANGELOG.md that was not there when the old one was
     accepted: the claim's id, followed by the new verdict.
     """
-    accepted, found = _accepted(), []
-    entries = _entries()
-    for notebook, profile, claim, verdict, stale in _published():
-        old = accepted.get(_key(notebook, profile, claim), {})
-        row = {"id": claim, "notebook": notebook, "profile": profile, "accepted": old.get("verdict")}
-        row |= {"verdict": verdict, "stale": bool(stale), "problems": [], "note": ""}
-        if stale:
-            row["problems"].append(f"the published result is stale ({stale}); run and publish it again")
-        if claim is not None and verdict != old.get("verdict"):
-            was = old.get("verdict", "not on record")
-            if _told(claim, verdict, entries, old.get("changelog", [])):
-                row["note"] = f"{was} -> {verdict}, as CHANGELOG.md tells; record it with ilbook claims --accept"
-            else:
-                row["problems"].append(
-                    f"the verdict changed ({was} -> {verdict}) and no new entry of CHANGELOG.md says '{claim}' and "
-                    f"then '{verdict}'; write one"
-                )
-        found.append(row)
-    seen = {_key(row["notebook"], row["profile"], row["id"]) for row in found}
-    for key, old in accepted.items():
-        if key not in seen:
-            found.append(_gone(key, old, entries))
-    return found
+    accepted, entries, found = _accepted(), _entries(), []
+    for stored in results.published():
+        for claim, record in (stored.claims or {None: {"verdict": None}}).items():
+            key = f"{stored.notebook}/{stored.profile}/{claim}"
+            found.append(_row(key, record["verdict"], accepted.pop(key, {}), stored.stale, entries))
+    return found + [_row(key, GONE, old, "", entries) for key, old in accepted.items()]
 
 
-def _gone(key: str, old: dict, entries: list[str]) -> dict:
+def _row(key: str, verdict: str | None, old: dict, stale: str, entries: list[str]) -> dict:
     notebook, profile, claim = key.split("/")
-    row = {"id": claim, "notebook": notebook, "profile": profile, "accepted": old["verdict"], "verdict": GONE}
-    row |= {"stale": False, "problems": [], "note": ""}
-    if _told(claim, GONE, entries, old["changelog"]):
-        row["note"] = "no longer published, as CHANGELOG.md tells; record it with ilbook claims --accept"
-    else:
-        row["problems"].append(
-            f"it was {old['verdict']} and is no longer published; publish it, or say '{claim}' and then '{GONE}' in a "
-            "new entry of CHANGELOG.md"
-        )
-    return row
+    was, problems, note = old.get("verdict"), [], ""
+    if stale:
+        problems.append(f"the published result is stale ({stale}); run and publish it again")
+    if verdict != was:
+        change = f"{was or 'not on record'} -> {verdict}" if verdict != GONE else f"{was} -> no longer published"
+        if _told(claim, verdict, entries, old.get("changelog", [])):
+            note = f"{change}, as CHANGELOG.md tells; record it with ilbook claims --accept"
+        else:
+            problems.append(
+                f"the verdict changed ({change}) and no new entry of CHANGELOG.md says '{claim}' and then '{verdict}'; "
+                "write one"
+            )
+    row = {"id": None if claim == "None" else claim, "notebook": notebook, "profile": profile, "accepted": was}
+    return row | {"verdict": verdict, "stale": bool(stale), "problems": problems, "note": note}
 
 
 def accept() -> list[str]:
@@ -66,7 +54,7 @@ def accept() -> list[str]:
     accepted, taken = _accepted(), []
     for row in rows():
         if row["note"]:
-            key = _key(row["notebook"], row["profile"], row["id"])
+            key = f"{row['notebook']}/{row['profile']}/{row['id']}"
             accepted.pop(key, None)
             if row["verdict"] != GONE:
                 accepted[key] = _record(row["id"], row["verdict"])
@@ -76,51 +64,38 @@ def accept() -> list[str]:
     return taken
 
 
-def record_new(notebook: str, profile: str, result: dict) -> None:
-    """Put the verdicts of a published result on record where the claim had none: a first verdict changes nothing."""
+def publish(out: Path, notebook: str, profile: str) -> Path:
+    """Copy the finished run in folder `out` to the committed results; returns the file written.
+
+    Its verdicts go on record where the claim had none: a first verdict changes nothing.
+    """
+    result = read_json(out / "result.json")
+    if (result.get("notebook"), result.get("profile")) != (notebook, profile):
+        raise UserError(f"{out / 'result.json'} is not a result of {notebook} in the {profile} profile; run it again")
+    if profile not in results.PROFILES:
+        raise UserError(f"a {profile} run evaluates no claim and cannot be published; use --profile lecture or full")
+    result.pop("token", None)  # it only ties a running kernel to its runner
+    path = results.published_path(notebook, profile)
+    both = {"result": result, "provenance": read_json(out / "provenance.json")}
+    write_file(path, json.dumps(both, indent=1, allow_nan=False) + "\n")
     accepted = _accepted()
-    new = {
-        key: _record(claim["id"], claim["verdict"])
-        for claim in result["claims"]
-        if (key := _key(notebook, profile, claim["id"])) not in accepted
-    }
-    if new:
-        _write(accepted | new)
-
-
-def _published() -> Iterator[tuple[str, str, str | None, str | None, str]]:
-    """Notebook, profile, claim, verdict and why it is stale ("" if it is not), for all that lies in data/results."""
-    notebooks = {path.stem: path for path in sources.notebooks()}
-    now: dict[str, dict] = {}
-    for path in sorted(file().parent.glob("*/*.json")):
-        notebook, profile = path.parent.name, path.stem
-        both = claims.read_json(path)
-        result, provenance = claims.part(both, "result", path), claims.part(both, "provenance", path)
-        if notebook in notebooks:
-            now[notebook] = now.get(notebook) or sources.notebook_hashes(notebooks[notebook])
-            stale = sources.difference(provenance.get("hashes") or {}, now[notebook])
-        else:
-            stale = "its notebook is gone"
-        for claim in result.get("claims", []):
-            yield notebook, profile, claim["id"], claim["verdict"], stale
-        if not result.get("claims"):
-            yield notebook, profile, None, None, stale
-
-
-def _key(notebook: str, profile: str, claim: str | None) -> str:
-    return f"{notebook}/{profile}/{claim}"
+    for claim in result["claims"]:
+        accepted.setdefault(f"{notebook}/{profile}/{claim['id']}", _record(claim["id"], claim["verdict"]))
+    if accepted:
+        _write(accepted)
+    return path
 
 
 def _record(claim: str, verdict: str) -> dict:
     """What is kept of an accepted verdict: the entries that mention the claim so far tell of no later change."""
-    mine = [sources.sha(entry)[:12] for entry in _entries() if _mentions(claim, entry)]
+    mine = [sha(entry)[:12] for entry in _entries() if _mentions(claim, entry)]
     return {"verdict": verdict, "changelog": mine}
 
 
 def _accepted() -> dict[str, dict]:
     if not file().exists():
         return {}
-    accepted = claims.read_json(file())
+    accepted = read_json(file())
     if not all(isinstance(old, dict) and {"verdict", "changelog"} <= old.keys() for old in accepted.values()):
         raise UserError(f"{file()} is damaged; restore it from git")
     return accepted
@@ -147,10 +122,10 @@ def _told(claim: str, verdict: str, entries: list[str], known: list[str]) -> boo
     The verdict stands before the next name in backticks ("`a` went from supported to contradicted"), or else it is the
     first one after it ("`a` and `b` are supported, `c` is inconclusive").
     """
-    word = "|".join(claims.VERDICTS)
+    word = "|".join(VERDICTS)
     for entry in entries:
         mention = _mentions(claim, entry)
-        if mention and sources.sha(entry)[:12] not in known:
+        if mention and sha(entry)[:12] not in known:
             rest = entry[mention.end() :].removeprefix("`")
             near = re.findall(word, rest.partition("`")[0]) or re.findall(word, rest)[:1]
             if verdict in near:

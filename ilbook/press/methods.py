@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 
 from ilbook.errors import UserError, unknown
-from ilbook.page import claims
 from ilbook.paths import root
 from ilbook.press import notebook as notebooks
+from ilbook.press import results
 
 # Slug and caption of every part, in the order of the book. The first six belong to the first edition.
 PARTS = {
@@ -31,17 +31,12 @@ STATUSES = ("planned", "draft", "faithful", "reproduced", "contradicted", "incon
 KEYS = ("slug", "title", "year", "arxiv", "part", "notebook", "status")
 
 
-def path() -> Path:
-    """Where the table of methods lies."""
-    return root() / "data" / "methods.yml"
-
-
 def load(source: Path | None = None) -> list[dict[str, Any]]:
     """Read and check the table of methods (`source`, else data/methods.yml): one dict with `KEYS` per method.
 
     Raises UserError, naming the file and the row, for the first thing that is wrong.
     """
-    source = source or path()
+    source = source or root() / "data" / "methods.yml"
     try:
         table = yaml.safe_load(source.read_text(encoding="utf-8"))
     except OSError as error:
@@ -65,10 +60,11 @@ def rows() -> list[dict[str, Any]]:
     """The table of methods, each row with `claims`: the ids of the claims declared about that method."""
     table = load()
     found: dict[str, list[str]] = {row["slug"]: [] for row in table}
-    for claim in claims.rows():
+    for claim in results.rows():
         ids = found.get(claim["method"])
         if ids is None:
-            raise _unknown(f"claim {claim['id']} of notebook {claim['notebook']}", "method", claim["method"], found)
+            place = f"claim {claim['id']} of notebook {claim['notebook']}"
+            raise UserError(f"{place}: {unknown('method', claim['method'], found)}")
         if claim["id"] not in ids:  # a claim has one row per profile
             ids.append(claim["id"])
     return [{**row, "claims": found[row["slug"]]} for row in table]
@@ -76,9 +72,9 @@ def rows() -> list[dict[str, Any]]:
 
 def _check(row: Any, place: str) -> None:
     """Refuse a row that breaks the schema, in one sentence."""
-    if not isinstance(row, dict) or tuple(sorted(row, key=str)) != tuple(sorted(KEYS)):
+    if not isinstance(row, dict) or sorted(row, key=str) != sorted(KEYS):
         raise UserError(f"{place}: a method needs exactly the keys {', '.join(KEYS)}")
-    slug, year, arxiv = row["slug"], row["year"], row["arxiv"]
+    slug, year, arxiv, notebook = row["slug"], row["year"], row["arxiv"], row["notebook"]
     if not isinstance(slug, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", slug):
         raise UserError(f"{place}: the slug {slug!r} must be small letters, digits and single hyphens")
     place = f"{place} ({slug})"
@@ -88,25 +84,9 @@ def _check(row: Any, place: str) -> None:
         raise UserError(f"{place}: the year {year!r} must be a whole number such as 2023")
     if arxiv is not None and not (isinstance(arxiv, str) and re.fullmatch(r"\d{4}\.\d{4,5}", arxiv)):
         raise UserError(f'{place}: the arXiv number {arxiv!r} must be null or a quoted string such as "2303.04137"')
-    if row["part"] not in list(PARTS):  # a list, so that an unhashable value is only unknown
-        raise _unknown(place, "part", row["part"], PARTS)
-    if row["status"] not in STATUSES:
-        raise _unknown(place, "status", row["status"], STATUSES)
-    _check_notebook(row, place)
-
-
-def _check_notebook(row: dict[str, Any], place: str) -> None:
-    """A named notebook must exist, and whatever is more than planned must name one."""
-    notebook = row["notebook"]
-    if notebook is None:
-        if row["status"] != "planned":
-            raise UserError(f"{place}: the status '{row['status']}' needs a notebook; name it or write planned")
-        return
-    ids = [file.stem for file in notebooks.paths(root())]
-    if notebook not in ids:
-        raise _unknown(place, "notebook", notebook, ids)
-
-
-def _unknown(place: str, kind: str, name: Any, valid: Any) -> UserError:
-    """The usual sentence about an unknown name, with the place in front."""
-    return UserError(f"{place}: {unknown(kind, str(name), list(valid))}")
+    known = {"part": list(PARTS), "status": STATUSES, "notebook": [file.stem for file in notebooks.paths(root())]}
+    for kind, valid in known.items():
+        if row[kind] not in valid and (kind, row[kind]) != ("notebook", None):
+            raise UserError(f"{place}: {unknown(kind, str(row[kind]), valid)}")
+    if notebook is None and row["status"] != "planned":
+        raise UserError(f"{place}: the status '{row['status']}' needs a notebook; name it or write planned")

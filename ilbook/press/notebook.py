@@ -2,10 +2,14 @@
 
 import ast
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from ilbook.errors import UserError, unknown
+
+TEACHING = ("exercise", "predict", "concept", "player")  # cells with these tags are for the reader alone
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,19 @@ class Cell:
     source: str
     tags: tuple[str, ...]
     raw: dict
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The syntax tree; an empty one where the source is not valid Python."""
+        try:
+            compile(self.source, "cell", "exec")  # notices more than the parser: a `return` outside a function
+            return ast.parse(self.source)
+        except SyntaxError:
+            return ast.Module([], [])
+
+    def tagged(self, *tags: str) -> bool:
+        """Whether it has one of these tags."""
+        return not set(tags).isdisjoint(self.tags)
 
 
 @dataclass(frozen=True)
@@ -35,14 +52,24 @@ class Notebook:
     def part(self) -> str:
         return self.path.parent.name
 
-    @property
-    def code_cells(self) -> tuple[Cell, ...]:
-        return tuple(cell for cell in self.cells if cell.kind == "code")
+    def numbered(self, kind: str) -> list[tuple[int, Cell]]:
+        """The cells of one kind, each with its number among all cells, from 1."""
+        return [(number, cell) for number, cell in enumerate(self.cells, start=1) if cell.kind == kind]
 
     @property
-    def code(self) -> str:
-        """All code cells as one Python text."""
-        return "\n\n".join(cell.source for cell in self.code_cells)
+    def code_cells(self) -> tuple[Cell, ...]:
+        return tuple(cell for _, cell in self.numbered("code"))
+
+    def nodes(self, kind: type) -> Iterator[tuple[int, ast.AST]]:
+        """All syntax nodes of one kind, each with the number of its cell."""
+        for number, cell in self.numbered("code"):
+            yield from ((number, node) for node in ast.walk(cell.tree) if isinstance(node, kind))
+
+    def checks(self) -> list[tuple[int, str, str]]:
+        """The calls `check.what("about", ...)`: number of the cell, what, about ("" where that is not written out)."""
+        calls = [(number, call, ast.unparse(call.func).partition(".")) for number, call in self.nodes(ast.Call)]
+        firsts = [(number, what, [*call.args, None][0]) for number, call, (of, _, what) in calls if of == "check"]
+        return [(number, what, str(getattr(first, "value", ""))) for number, what, first in firsts]
 
 
 def read(path: Path) -> Notebook:
@@ -59,15 +86,13 @@ def read(path: Path) -> Notebook:
 
 
 def _cell(raw: dict) -> Cell:
-    source = raw["source"]
     tags = tuple(raw.get("metadata", {}).get("tags", ()))
-    return Cell(raw["cell_type"], source if isinstance(source, str) else "".join(source), tags, raw)
+    return Cell(raw["cell_type"], "".join(raw["source"]), tags, raw)
 
 
 def paths(root: Path) -> list[Path]:
     """All notebook files of the book, in reading order."""
-    found = sorted((root / "notebooks").glob("*/*.ipynb"))
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
+    return sorted((root / "notebooks").glob("[!.]*/[!.]*.ipynb"))
 
 
 def choose(root: Path, names: list[str]) -> list[Path]:
@@ -77,30 +102,25 @@ def choose(root: Path, names: list[str]) -> list[Path]:
         raise UserError(f"there is no notebook under {root / 'notebooks'}; run this inside a clone of the book")
     by_id: dict[str, Path] = {}
     for path in found:
-        if path.stem in by_id:
-            raise UserError(
-                f"two notebooks are called {path.stem!r} ({by_id[path.stem]} and {path}); rename one of them"
-            )
-        by_id[path.stem] = path
-    chosen = []
-    for name in names:
-        stem = Path(name).stem if name.endswith(".ipynb") else name
+        if by_id.setdefault(path.stem, path) != path:
+            raise UserError(f"two notebooks are called {path.stem} ({by_id[path.stem]} and {path}); rename one of them")
+    stems = {name: name.rpartition("/")[2].removesuffix(".ipynb") for name in names}
+    for name, stem in stems.items():
         if stem not in by_id:
             raise unknown("notebook", name, list(by_id))
-        chosen.append(by_id[stem])
-    return list(dict.fromkeys(chosen)) or found
+    return [by_id[stem] for stem in dict.fromkeys(stems.values())] or found
 
 
 def parameters(notebook: Notebook) -> dict[str, object]:
     """Names and literal values of the cell tagged "parameters"; UserError unless there is exactly one such cell."""
-    tagged = [cell for cell in notebook.code_cells if "parameters" in cell.tags]
+    tagged = [cell for cell in notebook.code_cells if cell.tagged("parameters")]
     if len(tagged) != 1:
         raise UserError(
             f"{notebook.path.name} has {len(tagged)} cells tagged 'parameters'; it needs exactly one, "
             "with at least `profile` and `seed`"
         )
     try:
-        values = dict(_assignment(statement) for statement in ast.parse(tagged[0].source).body)
+        values = dict(map(_assignment, ast.parse(tagged[0].source).body))
     except (SyntaxError, ValueError) as error:
         raise UserError(f"the parameters cell of {notebook.path.name} may hold literals only: {error}") from None
     for name in ("profile", "seed"):
@@ -109,16 +129,10 @@ def parameters(notebook: Notebook) -> dict[str, object]:
     return values
 
 
-def _assignment(statement: ast.stmt) -> tuple[str, object]:
-    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        target, value = statement.target, statement.value
-    elif isinstance(statement, ast.Assign) and len(statement.targets) == 1:
-        target, value = statement.targets[0], statement.value
-    else:
-        raise ValueError(f"`{ast.unparse(statement)}` is not `name: type = literal`")
-    if not isinstance(target, ast.Name):
-        raise ValueError(f"`{ast.unparse(statement)}` does not set one plain name")
-    return target.id, ast.literal_eval(value)
+def _assignment(line: ast.stmt) -> tuple[str, object]:
+    if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value):
+        raise ValueError(f"`{ast.unparse(line)}` is not `name: type = literal`")
+    return line.target.id, ast.literal_eval(line.value)
 
 
 def override(notebook: Notebook, settings: list[str]) -> dict[str, object]:
@@ -142,8 +156,7 @@ def _typed(name: str, text: str, default: object) -> object:
     if isinstance(default, str):
         return text
     try:
-        value = {"true": True, "false": False}.get(text.lower())
-        value = ast.literal_eval(text) if value is None else value
+        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
     except (ValueError, SyntaxError):
         value = text
     if isinstance(default, float) and type(value) is int:

@@ -1,27 +1,20 @@
 """What one run of one notebook depends on, where its files lie, and whether it has been done before."""
 
-import hashlib
 import json
 import platform
 import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from ilbook.errors import UserError
-from ilbook.page import sources
+import ilbook
+from ilbook.page.versions import code_hash, digest, sha
 from ilbook.paths import write_file
 from ilbook.press import notebook as notebooks
 from ilbook.press.notebook import Notebook
 
-LOCK = "requirements.lock"
-PARTS = {  # part of a key -> how to say that it changed
-    "notebook": "the notebook",
-    "sources": "the package sources it uses",
-    "data": "its data",
-    "lock": LOCK,
-    "python": "the Python version",
-    "parameters": "its parameters",
-}
+PACKAGE = Path(ilbook.__file__).parent
+FILES = ("data/manifest.json", "requirements.lock")
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class Plan:
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits over all parts."""
-        return _hash(self.parts)
+        return digest(self.parts)[:12]
 
     @property
     def changed(self) -> dict[str, object]:
@@ -51,7 +44,7 @@ class Plan:
         """Ending of the file names: another seed or setting never replaces what the book shows."""
         others = {name: value for name, value in self.changed.items() if name != "seed"}
         seed = f"-seed{self.parameters['seed']}" if "seed" in self.changed else ""
-        return seed + (f"-{_hash(others)[:6]}" if others else "")
+        return seed + (f"-{digest(others)[:6]}" if others else "")
 
     @property
     def folder(self) -> Path:
@@ -78,24 +71,25 @@ def plan(root: Path, path: Path, profile: str, seed: int | None, settings: list[
     defaults = notebooks.parameters(book)
     chosen = {"profile": profile, **({} if seed is None else {"seed": seed}), **notebooks.override(book, settings)}
     parameters = {**defaults, **chosen}
-    lock = root / LOCK
-    try:
-        code = sources.notebook_code(path)
-    except UserError:
-        code = ""  # not valid Python: the run itself will show the cell and the error
-    parts = {
-        "notebook": _hash([[cell.kind, cell.source, cell.tags] for cell in book.cells]),
-        "sources": sources.source_hash(code, presentation=True),
-        "data": sources.data_hash(code),
-        "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "none",
-        "python": platform.python_version(),
-        "parameters": _hash(parameters),
+    parts = {  # named as one says that they changed
+        "the notebook": digest([[cell.kind, cell.source, cell.tags] for cell in book.cells]),
+        "the package": _package(),
+        **{name: sha((root / name).read_bytes()) for name in FILES if (root / name).exists()},
+        "the Python version": platform.python_version(),
+        "its parameters": digest(parameters),
     }
     return Plan(root, book, profile, parameters, defaults, parts)
 
 
-def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+@cache
+def _package() -> str:
+    """One hash over all code and models of the package, but for the press, which only prints."""
+    found = {}
+    for file in (*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.xml")):
+        name = file.relative_to(PACKAGE)
+        if name.parts[0] != "press":
+            found[name.as_posix()] = (code_hash if file.suffix == ".py" else sha)(file.read_bytes())
+    return digest(found)
 
 
 def load(plan: Plan) -> dict | None:
@@ -111,8 +105,8 @@ def load(plan: Plan) -> dict | None:
 
 def why_again(plan: Plan, record: dict) -> str:
     """Which parts of the key changed since `record`, in words; empty when none did."""
-    changed = [words for part, words in PARTS.items() if record["parts"].get(part) != plan.parts[part]]
-    return " and ".join(changed)
+    both = {**plan.parts, **record["parts"]}
+    return " and ".join(part for part in both if record["parts"].get(part) != plan.parts.get(part))
 
 
 def save(plan: Plan, seconds: float, peak_mb: float, claims: list[dict]) -> None:

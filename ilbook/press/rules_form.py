@@ -5,13 +5,13 @@ import re
 import statistics
 from collections.abc import Iterator
 
-from ilbook.errors import unknown
-from ilbook.press.notebook import Cell, Notebook
+from ilbook.errors import UserError, unknown
+from ilbook.press import notebook as notebooks
+from ilbook.press.notebook import TEACHING, Notebook
 
 NOTEBOOK_METADATA = {"kernelspec", "language_info", "ilbook"}
-CELL_METADATA = {"tags"}
 TAGS = {
-    "parameters", "exercise", "full-width", "scroll-output",
+    "parameters", "failure", *TEACHING, "full-width", "scroll-output",
     "hide-input", "hide-output", "hide-cell", "remove-input", "remove-output", "remove-cell",
 }  # fmt: skip
 LINES_PER_CELL = 25
@@ -19,12 +19,7 @@ MEDIAN_LINES = 10
 CODE_LINES = 350
 CODE_CELLS = (15, 35)
 
-Finding = tuple[int | None, str]
-
-
-def numbered(book: Notebook) -> Iterator[tuple[int, Cell]]:
-    """Cells with their number from 1."""
-    return enumerate(book.cells, start=1)
+Finding = tuple[int | None, str]  # cell number from 1, or None for the whole notebook; what is wrong and what to do
 
 
 def is_variant(book: Notebook) -> bool:
@@ -34,9 +29,9 @@ def is_variant(book: Notebook) -> bool:
 
 def name(book: Notebook) -> Iterator[Finding]:
     """Files are called NN_slug.ipynb in a folder N_part."""
-    if not re.fullmatch(r"\d\d_[a-z0-9]+(_[a-z0-9]+)*", book.id):
+    if not re.fullmatch(r"\d\d(_[a-z0-9]+)+", book.id):
         yield None, "the file name is not NN_slug.ipynb, two digits and lower-case words; rename it"
-    if not re.fullmatch(r"\d_[a-z0-9]+(_[a-z0-9]+)*", book.part):
+    if not re.fullmatch(r"\d(_[a-z0-9]+)+", book.part):
         yield None, f"its folder {book.part} is not N_part, a digit and lower-case words; rename it"
 
 
@@ -52,19 +47,23 @@ def file_format(book: Notebook) -> Iterator[Finding]:
         yield None, f"its kernel is {kernel!r}; choose the kernel python3"
 
 
+def stripped(cell: dict) -> dict:
+    """A cell as JSON without outputs, execution count and what editors and runs note in it."""
+    kept = {key: value for key, value in cell.get("metadata", {}).items() if key == "tags"}
+    empty = {"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {}
+    return cell | {"metadata": kept} | empty
+
+
 def clean(book: Notebook) -> Iterator[Finding]:
     """No outputs and no traces of an editor or a run; `ilbook hygiene --strip` removes them."""
     extra = sorted(set(book.metadata) - NOTEBOOK_METADATA)
     if extra:
         yield None, f"notebook metadata {', '.join(extra)}; remove with ilbook hygiene --strip"
-    for number, cell in numbered(book):
-        if cell.raw.get("outputs"):
-            yield number, "has outputs; remove them with ilbook hygiene --strip"
-        if cell.raw.get("execution_count") is not None:
-            yield number, "has an execution count; remove it with ilbook hygiene --strip"
-        extra = sorted(set(cell.raw.get("metadata", {})) - CELL_METADATA)
+    for number, cell in enumerate(book.cells, start=1):
+        after = stripped(cell.raw)
+        extra = [key.replace("_", " ") for key in after if cell.raw.get(key) != after[key]]
         if extra:
-            yield number, f"has metadata {', '.join(extra)}; remove with ilbook hygiene --strip"
+            yield number, f"has {' and '.join(extra)} of an editor or a run; remove with ilbook hygiene --strip"
         if cell.raw.get("attachments"):
             yield number, "has an attached file; draw the picture in code, or put it beside the pages"
         if cell.kind == "code" and not cell.source.strip():
@@ -73,7 +72,7 @@ def clean(book: Notebook) -> Iterator[Finding]:
 
 def tags(book: Notebook) -> Iterator[Finding]:
     """Only tags that something reads."""
-    for number, cell in numbered(book):
+    for number, cell in enumerate(book.cells, start=1):
         for tag in cell.tags:
             if tag == "raises-exception":
                 yield number, "tag raises-exception still fails the run; catch the error and show its message"
@@ -88,57 +87,42 @@ def title(book: Notebook) -> Iterator[Finding]:
         yield 1, "the first cell is not a Markdown title ('# ...') with the result in one sentence; add it"
     elif not re.sub(r"^# .*", "", first.source).strip():
         yield 1, "the title stands alone; say the result in one sentence below it"
-    for number, cell in list(numbered(book))[1:]:
-        if cell.kind == "markdown" and re.search(r"^# ", _without_fences(cell.source), re.MULTILINE):
+    for number, cell in book.numbered("markdown"):
+        without_code = re.sub(r"^```.*?^```", "", cell.source, flags=re.DOTALL | re.MULTILINE)
+        if number > 1 and re.search(r"^# ", without_code, re.MULTILINE):
             yield number, "a second title ('# ...'); use '## ...' for sections"
-
-
-def _without_fences(text: str) -> str:
-    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def parameters(book: Notebook) -> Iterator[Finding]:
     """The first code cell, tagged "parameters": typed and commented literals, `profile` and `seed` among them."""
-    tagged = [(number, cell) for number, cell in numbered(book) if "parameters" in cell.tags]
-    if len(tagged) != 1:
-        yield None, f"{len(tagged)} cells are tagged 'parameters'; tag exactly one"
-        return
-    number, cell = tagged[0]
-    if not book.code_cells or cell is not book.code_cells[0]:
-        yield number, "the parameters cell is not the first code cell; move it up"
     try:
-        statements = ast.parse(cell.source).body
-    except SyntaxError:
-        return  # rule "python" says so
-    values: dict[str, object] = {}
-    lines = cell.source.splitlines()
-    for statement in statements:
-        text = ast.unparse(statement)
-        if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value):
-            yield number, f"`{text}` is not `name: type = literal  # comment`; write it so"
-            continue
-        try:
-            values[statement.target.id] = ast.literal_eval(statement.value)
-        except ValueError:
-            yield number, f"`{text}` is not a literal; compute it in the set-up cell"
-        if "#" not in lines[statement.end_lineno - 1][statement.end_col_offset :]:
-            yield number, f"`{text}` has no comment; say what it means"
-    if values.get("profile") != "lecture":
-        yield number, "profile is not 'lecture' in the file; set it back"
-    if values.get("seed") != 0:
-        yield number, "seed is not 0 in the file; set it back"
+        values = notebooks.parameters(book)
+    except UserError as error:
+        yield None, str(error)
+        return
+    number, cell = book.numbered("code")[0]
+    if "parameters" not in cell.tags:
+        yield number, "the first code cell is not the parameters cell; move that one up"
+        return
+    for line in filter(str.strip, cell.source.splitlines()):
+        if "#" not in line:
+            yield number, f"`{line}` has no comment; say what it means"
+    for key, value in (("profile", "lecture"), ("seed", 0)):
+        if values[key] != value:
+            yield number, f"{key} is not {value!r} in the file; set it back"
 
 
 def set_up(book: Notebook) -> Iterator[Finding]:
-    """The second code cell starts the run under the notebook's own id."""
-    if len(book.code_cells) < 2:
-        yield None, f'there is no set-up cell with run = Run.start("{book.id}", profile, seed); add it'
-        return
+    """The second code cell imports ilbook first of all, for what must stand before torch, and starts the run."""
     wanted = f'Run.start("{book.id}", profile, seed)'
-    if not re.search(
-        rf"Run\.start\(\s*[\"']{re.escape(book.id)}[\"'],\s*profile,\s*seed\s*\)", book.code_cells[1].source
-    ):
-        yield None, f"the second code cell does not call {wanted}; call it there"
+    if len(book.code_cells) < 2:
+        yield None, f"there is no set-up cell with import ilbook and run = {wanted}; add it"
+        return
+    number, cell = book.numbered("code")[1]
+    if [ast.unparse(line) for line in cell.tree.body[:1]] != ["import ilbook"]:
+        yield number, "the set-up cell does not begin with import ilbook; let it stand before all other imports"
+    if not re.search(rf"Run\.start\(\s*[\"']{re.escape(book.id)}[\"'],\s*profile,\s*seed\s*\)", cell.source):
+        yield number, f"the second code cell does not call {wanted}; call it there"
 
 
 def sentinel(book: Notebook) -> Iterator[Finding]:
@@ -146,27 +130,27 @@ def sentinel(book: Notebook) -> Iterator[Finding]:
     last = book.cells[-1] if book.cells else None
     if last is None or last.kind != "code" or last.source.strip() != "run.finish()":
         yield len(book.cells), "the last cell is not exactly run.finish(); add it"
-    for number, cell in list(numbered(book))[:-1]:
-        if cell.kind == "code" and "run.finish(" in cell.source:
+    for number, cell in book.numbered("code"):
+        if number < len(book.cells) and "run.finish(" in cell.source:
             yield number, "run.finish() is called before the last cell; remove it"
 
 
 def size(book: Notebook) -> Iterator[Finding]:
-    """15 to 35 code cells of at most 25 lines, median at most 10, together at most 350; a variant about half."""
+    """15 to 35 code cells of at most 25 lines, median at most 10, together at most 350; a variant about half.
+
+    Cells with guesses, questions, exercises and players count in none of these.
+    """
     share = 0.5 if is_variant(book) else 1.0
-    lengths = [len(cell.source.strip().splitlines()) for cell in book.code_cells]
-    for number, cell in numbered(book):
-        lines = len(cell.source.strip().splitlines())
-        if cell.kind == "code" and lines > LINES_PER_CELL:
+    counted = [(number, cell) for number, cell in book.numbered("code") if not cell.tagged(*TEACHING)]
+    lengths = {number: len(cell.source.strip().splitlines()) for number, cell in counted}
+    for number, lines in lengths.items():
+        if lines > LINES_PER_CELL:
             yield number, f"has {lines} lines of code, more than {LINES_PER_CELL}; split it"
     low, high = (round(share * bound) for bound in CODE_CELLS)
     if not low <= len(lengths) <= high:
         yield None, f"has {len(lengths)} code cells; {low} to {high} are right for one page"
-    median = statistics.median(lengths) if lengths else 0
+    median, total, most = statistics.median(lengths.values() or [0]), sum(lengths.values()), share * CODE_LINES
     if median > MEDIAN_LINES:
         yield None, f"the median code cell has {median:g} lines, more than {MEDIAN_LINES}; split the long ones"
-    if sum(lengths) > share * CODE_LINES:
-        yield (
-            None,
-            f"has {sum(lengths)} lines of code, more than {share * CODE_LINES:g}; move what is shared into the package",
-        )
+    if total > most:
+        yield None, f"has {total} lines of code, more than {most:g}; move what is shared into the package"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from ilbook.press.notebook import Notebook
-from ilbook.press.rules_form import Finding, is_variant, numbered
+from ilbook.press.rules_form import Finding, is_variant
 
 SECTIONS = (  # in this order, other sections between them
     ("learning goals", r"learn|goals"),
@@ -33,18 +33,19 @@ def _prose(text: str) -> str:
 
 
 def _headings(book: Notebook) -> list[str]:
-    texts = (FENCE.sub("", cell.source) for cell in book.cells if cell.kind == "markdown")
+    texts = (FENCE.sub("", cell.source) for _, cell in book.numbered("markdown"))
     return [heading for text in texts for heading in re.findall(r"^##+ (.+)$", text, re.MULTILINE)]
 
 
 def sections(book: Notebook) -> Iterator[Finding]:
     """The sequence that every page has."""
-    rest = _headings(book)
+    headings, begin = _headings(book), 0
     for section, pattern in SECTIONS:
-        places = [place for place, heading in enumerate(rest) if re.search(pattern, heading, re.IGNORECASE)]
-        if places:
-            rest = rest[places[0] :]  # one heading may stand for two sections: "Summary and references"
-        elif any(re.search(pattern, heading, re.IGNORECASE) for heading in _headings(book)):
+        places = [place for place, heading in enumerate(headings) if re.search(pattern, heading, re.IGNORECASE)]
+        later = [place for place in places if place >= begin]
+        if later:
+            begin = later[0]  # one heading may stand for two sections: "Summary and references"
+        elif places:
             yield None, f"the section on {section} comes too early; put the sections in the order of the book"
         else:
             yield None, f"there is no section on {section}; add a heading that says so"
@@ -52,12 +53,8 @@ def sections(book: Notebook) -> Iterator[Finding]:
 
 def tables(book: Notebook) -> Iterator[Finding]:
     """A symbol-to-code table everywhere; on the page of a method also the six rows of what it changes."""
-    rows = [
-        row
-        for cell in book.cells
-        if cell.kind == "markdown"
-        for row in re.findall(r"^\|(.+)\|\s*$", cell.source, re.MULTILINE)
-    ]
+    texts = [cell.source for _, cell in book.numbered("markdown")]
+    rows = [row for text in texts for row in re.findall(r"^\|(.+)\|\s*$", text, re.MULTILINE)]
     heads = [[field.strip(" *`").lower() for field in row.split("|")] for row in rows]
     if not any("symbol" in head[0] and any("code" in field for field in head[1:]) for head in heads):
         yield None, "there is no table from symbols to code; add one with the columns symbol, code, meaning"
@@ -70,7 +67,7 @@ def tables(book: Notebook) -> Iterator[Finding]:
 
 def words(book: Notebook) -> Iterator[Finding]:
     """1,500 to 3,000 words; a variant about half."""
-    count = sum(len(re.findall(r"\w[\w'’-]*", _prose(cell.source))) for cell in book.cells if cell.kind == "markdown")
+    count = sum(len(re.findall(r"\w[\w'’-]*", _prose(cell.source))) for _, cell in book.numbered("markdown"))
     low, high = (bound // 2 if is_variant(book) else bound for bound in WORDS)
     if not low <= count <= high:
         yield None, f"has {count} words; {low} to {high} are right for one page"
@@ -78,25 +75,16 @@ def words(book: Notebook) -> Iterator[Finding]:
 
 def typed_numbers(book: Notebook) -> Iterator[Finding]:
     """No result is typed: a percentage in prose must be somebody else's, with its source in the same paragraph."""
-    for number, cell in numbered(book):
-        if cell.kind != "markdown":
-            continue
+    for number, cell in book.numbered("markdown"):
         for paragraph in re.split(r"\n\s*\n", cell.source):
-            if CITED.search(paragraph):
-                continue
             found = PERCENT.search(FIXED_LEVEL.sub("", _prose(paragraph)))
-            if found:
-                yield (
-                    number,
-                    f"types the number {found.group(0)!r}; let the notebook print it, or cite where it comes from",
-                )
+            if found and not CITED.search(paragraph):
+                yield number, f"types the number {found[0]!r}; let the notebook print it, or cite where it comes from"
 
 
 def images(book: Notebook) -> Iterator[Finding]:
     """Pictures in prose have a text for those who cannot see them, and lie in the repository."""
-    for number, cell in numbered(book):
-        if cell.kind != "markdown":
-            continue
+    for number, cell in book.numbered("markdown"):
         for text, target in re.findall(r"!\[([^\]]*)\]\(([^)\s]*)", cell.source):
             if not text.strip():
                 yield number, f"the picture {target} has no alt text; describe it between the brackets"

@@ -1,5 +1,6 @@
 """Build the site: pages and executed notebooks are put together in build/stage, Jupyter Book makes build/site."""
 
+import json
 import os
 import re
 import shutil
@@ -10,12 +11,13 @@ from pathlib import Path
 from ilbook.errors import UserError
 from ilbook.page.run import check_profile
 from ilbook.paths import root
-from ilbook.press import generated, record
+from ilbook.press import generated, record, solutions
 from ilbook.press import notebook as notebooks
 
 CONFIGURATION = ("_config.yml", "_toc.yml", "references.bib")
 ASSETS = "book_assets"
 JUPYTER_BOOK = "from jupyter_book.cli.main import main; main()"
+MADE = (generated.ledger, generated.method_map, generated.data_sets, generated.plain_policies)
 OPTIONS = ("--all", "--quiet", "--warningiserror", "--nitpick", "--keep-going")
 MOST_WARNINGS = 12
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
@@ -49,39 +51,48 @@ def build(profile: str = "lecture") -> Path:
         raise UserError(f"the site was not built; correct the pages and build again (all of it: {log}):\n  {shown}")
     # Numbers of a smoke run mean nothing, so its site must not stand where readers look.
     site = top / "build" / ("site-smoke" if profile == "smoke" else "site")
-    old = top / "build" / ".site.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if site.exists():
-        site.replace(old)
+    shutil.rmtree(site, ignore_errors=True)
     (output / "_build" / "html").replace(site)
     shutil.rmtree(output, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
     return site
 
 
 def put_together(top: Path, profile: str) -> Path:
-    """Fill build/stage: written pages, executed notebooks, generated pages, settings; returns it."""
+    """Fill build/stage: pages with what is made for them, executed notebooks, settings; returns it."""
     stage = top / "build" / "stage"
     shutil.rmtree(stage, ignore_errors=True)
     stage.mkdir(parents=True)
     for page in sorted((top / "notebooks").rglob("*.md")):
-        _copy(page, stage / page.relative_to(top / "notebooks"))
+        text = page.read_text(encoding="utf-8")
+        for make in MADE:
+            mark = f"<!-- made here: {make.__name__} -->"
+            text = text.replace(mark, make()) if mark in text else text
+        _write(stage / page.relative_to(top / "notebooks"), text)
     for path in notebooks.choose(top, []):
-        _copy(_executed(top, path, profile), stage / path.relative_to(top / "notebooks"))
+        _write(stage / path.relative_to(top / "notebooks"), with_solutions(_executed(top, path, profile), path))
     for name in CONFIGURATION:
         if not (top / name).exists():
             raise UserError(f"{name} is missing from {top}; restore it from git")
-        _copy(top / name, stage / name)
+        shutil.copyfile(top / name, stage / name)
     shutil.copytree(top / ASSETS, stage / ASSETS)
-    (stage / "ledger.md").write_text(generated.ledger(), encoding="utf-8")
-    (stage / "method_map.md").write_text(generated.method_map(), encoding="utf-8")
-    (stage / "data.md").write_text(generated.data_sets(), encoding="utf-8")
     return stage
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
+def with_solutions(executed: Path, path: Path) -> str:
+    """An executed notebook as JSON, with the solution folded below each exercise for which there is one."""
+    known = solutions.read(path)
+    book = json.loads(executed.read_text(encoding="utf-8"))
+    for number, what, name in reversed(notebooks.read(executed).checks()):
+        if what == "exercise" and name in known:
+            source = f":::{{dropdown}} A solution\n````python\n{known[name]}````\n:::"
+            new = f"solution-{len(book['cells'])}"
+            book["cells"].insert(number, {"id": new, "cell_type": "markdown", "metadata": {}, "source": source})
+    return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def _executed(top: Path, path: Path, profile: str) -> Path:

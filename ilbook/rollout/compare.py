@@ -11,7 +11,8 @@ import numpy as np
 from ilbook import used
 from ilbook.control.base import Controller
 from ilbook.errors import UserError, unknown
-from ilbook.rollout.evaluate import EVALUATED, Rollout, check_starts, evaluate
+from ilbook.rollout import EVALUATED
+from ilbook.rollout.evaluate import Rollout, check_starts, evaluate
 from ilbook.tasks.base import Task
 
 if TYPE_CHECKING:

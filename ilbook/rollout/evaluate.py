@@ -12,6 +12,7 @@ import numpy as np
 from ilbook import used
 from ilbook.control.base import Controller
 from ilbook.errors import UserError
+from ilbook.rollout import EVALUATED, WALL_TIME
 from ilbook.rollout.play import play
 from ilbook.tasks.base import Task
 from ilbook.tasks.simulation import Simulation
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_NAMED = 5  # starts in a message
-WALL_TIME = "wall_seconds"  # the one column of a rollout table that the seed does not determine
-EVALUATED: list[str] = []  # policies, in the order in which this process evaluated them
 
 
 @dataclass(frozen=True)

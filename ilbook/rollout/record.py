@@ -26,7 +26,7 @@ def record(
     """One episode from each seed: arrays state (T, S), obs (T, O), action (T, A), what was meant, and executed (T, A).
 
     float32, SI units; `camera` adds image (T, size, size, 3) uint8. `only` names a column, such as "success": episodes
-    without it are left out. `meta` has seeds, success and score of those that are kept.
+    without it are left out. `meta` has lists of seed, success, score and the task's `info` of those that are kept.
     """
     sim = task.batch(len(seeds))
     parts, steps = _recorded(sim, controller, seeds, camera)
@@ -36,7 +36,8 @@ def record(
     kept = [i for i in np.flatnonzero(good) if steps[i]]
     arrays = {name: np.concatenate([np.stack(rows[i]) for i in kept]) for name, rows in parts.items()}
     arrays["obs"] = task.observe(arrays["state"].astype(np.float64)).astype(np.float32)
-    meta = {"seed": [seeds[i] for i in kept], "success": sim.success[kept].tolist(), "score": sim.score[kept].tolist()}
+    columns = {"success": sim.success, "score": sim.score, **sim.info()}
+    meta = {"seed": [seeds[i] for i in kept]} | {name: values[kept].tolist() for name, values in columns.items()}
     return Episodes(arrays, np.cumsum([steps[i] for i in kept]), meta)
 
 

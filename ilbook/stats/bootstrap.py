@@ -1,34 +1,34 @@
 """What every bootstrap here shares: its checks, its draws, and the interval that its replicates give."""
 
-from __future__ import annotations
-
 import numpy as np
 
+from ilbook import used
 from ilbook.errors import UserError
-from ilbook.stats.estimate import check_level
+from ilbook.stats.estimate import Estimate, check_level
 
-BOOTSTRAP_SEED = 20240229  # any constant: the same table must give the same interval
-FEWEST = 100  # replicates
-
-
-def check(level: float, n_boot: int) -> None:
-    """Refuse a level that is none, and too few replicates to have quantiles."""
-    check_level(level)
-    if n_boot < FEWEST:
-        raise UserError(f"n_boot is {n_boot}; an interval needs at least {FEWEST} bootstrap replicates")
+SEED = 20240229  # any constant: the same table must give the same interval
+FEWEST = 100  # replicates: fewer have no quantiles to speak of
 
 
-def generator(rng: np.random.Generator | None) -> np.random.Generator:
-    """`rng`, or the one that makes intervals repeat."""
-    return rng or np.random.default_rng(BOOTSTRAP_SEED)
+class Bootstrap:
+    """`n_boot` replicates of a statistic, the same at every call, and their middle `level`."""
 
+    def __init__(self, level: float, n_boot: int):
+        used.note("stats.bootstrap")
+        check_level(level)
+        if n_boot < FEWEST:
+            raise UserError(f"n_boot is {n_boot}; an interval needs at least {FEWEST} bootstrap replicates")
+        self.level, self.n_boot, self.rng = level, n_boot, np.random.default_rng(SEED)
 
-def draws(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each of n items is drawn in each replicate (B, n): a mean is then a weighted sum, without a loop."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=n_boot)
+    def draws(self, n: int) -> np.ndarray:
+        """How often each of n items is drawn in each replicate (B, n): means are then weighted sums, without a loop."""
+        return self.rng.multinomial(n, np.full(n, 1 / n), size=self.n_boot)
 
+    def middle(self, replicates: np.ndarray) -> tuple[float, float]:
+        """The percentile interval: the bounds of the middle `level` of the replicates (B,)."""
+        low, high = np.quantile(replicates, [(1 - self.level) / 2, (1 + self.level) / 2])
+        return float(low), float(high)
 
-def middle(replicates: np.ndarray, level: float) -> tuple[float, float]:
-    """The percentile interval: the bounds of the middle `level` of the replicates (B,)."""
-    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    def estimate(self, effect: float, replicates: np.ndarray, n: int, seeds: int, method: str) -> Estimate:
+        """An effect with its percentile interval."""
+        return Estimate(float(effect), *self.middle(replicates), n, seeds, f"{method}, {self.level:.0%}")

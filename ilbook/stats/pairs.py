@@ -1,19 +1,19 @@
 """Tests of one difference between two policies, for a number of episodes that was fixed in advance."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import bdtr
+from scipy.stats import barnard_exact
 
-from ilbook.errors import UserError
-from ilbook.stats.estimate import check_counts, outcomes, same_length
+from ilbook import used
+from ilbook.stats.estimate import check_counts, paired_outcomes
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A difference first - second of two means, and how surprising it is if there is none."""
+    """A difference first - second of two rates, and how surprising it is if there is none."""
 
     effect: float
     p: float  # two-sided
@@ -27,18 +27,15 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> Comparison:
     Only starts on which they differ count: under the null each is won by either with probability 1/2. Starts must be
     independent: the same start under several training seeds is not.
     """
-    one, other = outcomes(first, "the first policy"), outcomes(second, "the second policy")
-    same_length(one, other)
+    one, other = paired_outcomes(first, second)
     p = float(sign_p(int((one > other).sum()), int((one < other).sum())))
     return Comparison(float(one.mean() - other.mean()), p, (len(one), len(other)), "McNemar's exact test")
 
 
 def sign_p(wins: int | np.ndarray, losses: int | np.ndarray) -> np.ndarray:
     """Two-sided p-values (...) of the sign test for numbers of wins and losses (...); 1 where both are 0."""
-    from scipy.special import bdtr
-
-    fewer = np.minimum(wins, losses)
-    return np.minimum(2 * bdtr(fewer, np.add(wins, losses), 0.5), 1.0)
+    used.note("stats.pairs")
+    return np.minimum(2 * bdtr(np.minimum(wins, losses), np.add(wins, losses), 0.5), 1.0)
 
 
 def barnard(first: tuple[int, int], second: tuple[int, int]) -> Comparison:
@@ -46,31 +43,10 @@ def barnard(first: tuple[int, int], second: tuple[int, int]) -> Comparison:
 
     The reference of the LBM study for fixed n, by scipy.stats.barnard_exact with the pooled z statistic.
     """
-    from scipy.stats import barnard_exact
-
+    used.note("stats.pairs")
     (x, n), (y, m) = first, second
     check_counts(x, n)
     check_counts(y, m)
     same = x + y in (0, n + m)  # all succeed or all fail: no evidence, and z is 0 / 0
     p = 1.0 if same else float(barnard_exact([[x, y], [n - x, m - y]]).pvalue)
     return Comparison(x / n - y / m, min(p, 1.0), (int(n), int(m)), "Barnard's exact test")
-
-
-def welch(first: Sequence[float], second: Sequence[float]) -> Comparison:
-    """Welch's t test (1947) of task completion or another mean, (N,) and (M,), without assuming equal variances."""
-    from scipy.special import stdtr
-
-    one, other = (
-        outcomes(values, name, binary=False)
-        for values, name in ((first, "the first policy"), (second, "the second policy"))
-    )
-    if min(len(one), len(other)) < 2:
-        raise UserError("Welch's t test needs at least 2 episodes of each policy; evaluate on more initial states")
-    shares = np.array([one.var(ddof=1) / len(one), other.var(ddof=1) / len(other)])
-    effect = float(one.mean() - other.mean())
-    if shares.sum() == 0:  # constant scores: equal, or different beyond doubt
-        p = 1.0 if effect == 0 else 0.0
-    else:
-        freedom = shares.sum() ** 2 / (shares**2 / [len(one) - 1, len(other) - 1]).sum()
-        p = float(2 * stdtr(freedom, -abs(effect) / np.sqrt(shares.sum())))
-    return Comparison(effect, p, (len(one), len(other)), "Welch's t test")

@@ -1,19 +1,15 @@
 """Choosing the best of several checkpoints without fooling oneself."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from ilbook import used
 from ilbook.errors import UserError, unknown
-from ilbook.stats.estimate import Estimate, check_pairs, check_rate, outcomes
+from ilbook.stats.estimate import Estimate, check_rate, check_whole, outcomes
 from ilbook.stats.intervals import binomial, wilson
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -24,11 +20,6 @@ class Selection:
     validation: Estimate  # too high on average: it was chosen for being high
     held_out: Estimate  # the rate to report
 
-    @property
-    def optimism(self) -> float:
-        """How much the rate that chose the checkpoint promised too much here."""
-        return self.validation.effect - self.held_out.effect
-
 
 def select_checkpoint(
     table: pd.DataFrame, validation: Iterable[int], held_out: Iterable[int], metric: str = "success"
@@ -38,23 +29,27 @@ def select_checkpoint(
     `table` has one row per episode of one training: checkpoint, start and the metric (0 or 1), and perhaps more
     columns. Among equals the first in the table is taken. Every checkpoint must have run on every validation start.
     """
+    used.note("stats.selection")
     for column in ("checkpoint", "start", metric):
         if column not in table.columns:
             raise unknown("table column", column, [str(name) for name in table.columns])
     if "train_seed" in table.columns and table["train_seed"].nunique() > 1:
         raise UserError("the table mixes several training seeds; choose a checkpoint of each training by itself")
-    chosen_on, reported_on = _starts(validation, "validation"), _starts(held_out, "held-out")
+    chosen_on, reported_on = list(validation), list(held_out)
+    for starts, kind in ((chosen_on, "validation"), (reported_on, "held-out")):
+        if not starts:
+            raise UserError(f"there are no {kind} starts; list their ids in advance")
+        if len(set(starts)) < len(starts):
+            raise UserError(f"the {kind} starts name one id twice; list each once")
     if shared := sorted(set(chosen_on) & set(reported_on)):
         raise UserError(
             f"{len(shared)} starts choose the checkpoint and report it too ({shared[0]} is one); keep the lists apart"
         )
-    names = list(dict.fromkeys(table["checkpoint"]))
-    if not names:
+    scores = {name: _rate(table, name, chosen_on, metric) for name in dict.fromkeys(table["checkpoint"])}
+    if not scores:
         raise UserError("the table has no checkpoint; evaluate at least one")
-    scores = [_outcomes(table, name, chosen_on, metric).sum() for name in names]
-    best = names[int(np.argmax(scores))]
-    reported = _outcomes(table, best, reported_on, metric)
-    return Selection(best, wilson(int(max(scores)), len(chosen_on)), wilson(int(reported.sum()), len(reported_on)))
+    best = max(scores, key=lambda name: scores[name].effect)
+    return Selection(best, scores[best], _rate(table, best, reported_on, metric))
 
 
 def best_of(rates: Sequence[float], n: int) -> float:
@@ -63,29 +58,21 @@ def best_of(rates: Sequence[float], n: int) -> float:
     Subtract the best true rate for the optimism: `best_of([0.5] * 10, 20) - 0.5` is about 0.17. On common starts
     the outcomes are correlated and the optimism is smaller.
     """
-    check_pairs(n)
+    used.note("stats.selection")
+    check_whole(n)
     check_rate(*rates)
     if len(rates) == 0:
         raise UserError("there is no checkpoint to choose from; give at least one rate")
-    below = np.minimum(np.cumsum(binomial(n, np.asarray(rates, dtype=float)), axis=-1), 1.0)  # (K, n + 1)
+    below = np.minimum(np.cumsum(binomial(n, rates), axis=-1), 1.0)  # (K, n + 1)
     return float((1 - below.prod(axis=0)[:-1]).sum() / n)  # E[max] is the sum of P(max > s)
 
 
-def _starts(starts: Iterable[int], kind: str) -> list[int]:
-    listed = list(starts)
-    if not listed:
-        raise UserError(f"there are no {kind} starts; list their ids in advance")
-    if len(set(listed)) < len(listed):
-        raise UserError(f"the {kind} starts name one id twice; list each once")
-    return listed
-
-
-def _outcomes(table: pd.DataFrame, checkpoint: object, starts: list[int], metric: str) -> np.ndarray:
-    """The metric (N,) of a checkpoint on these starts, each exactly once."""
+def _rate(table: pd.DataFrame, checkpoint: object, starts: list[int], metric: str) -> Estimate:
+    """The success rate of a checkpoint on these starts, each exactly once."""
     mine = table[(table["checkpoint"] == checkpoint) & table["start"].isin(starts)]
     if mine["start"].duplicated().any():
         twice = mine.loc[mine["start"].duplicated(), "start"].iloc[0]
         raise UserError(f"checkpoint {checkpoint!r} has start {twice} twice; evaluate each start once")
     if missing := sorted(set(starts) - set(mine["start"])):
         raise UserError(f"checkpoint {checkpoint!r} was not run on start {missing[0]} ({len(missing)} are missing)")
-    return outcomes(mine[metric].to_numpy(), f"checkpoint {checkpoint!r}")
+    return wilson(int(outcomes(mine[metric].to_numpy(), f"checkpoint {checkpoint!r}").sum()), len(starts))

@@ -39,6 +39,7 @@ class Simulation:
         self.task, self.n_copies = task, n_copies
         threads = min(threads or default_threads(), n_copies)
         self.model = task.physics_model()
+        self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # it would hide what `_advance` looks for
         self.nq, self.nu = self.model.nq, self.model.nu
         self._data = [mujoco.MjData(self.model) for _ in range(threads)]  # one entry a thread
         # A pool of one thread would only add the hand-over: nthread=0 steps in the calling thread.
@@ -205,13 +206,13 @@ class Simulation:
             state=trace,
             sensordata=self._sensors[:n],
         )
-        last = trace[:, -1]
+        last, command = trace[:, -1], command[:, -self.nu :]
+        if not np.isfinite(last).all():  # the physics gave out: such a copy stays where it was
+            good = np.isfinite(last).all(axis=1)
+            self.failure[index[~good]] = self.invalid[index[~good]] = True
+            where = index = index[good]
+            last, command, trace = last[good], command[good], trace[good]
         self.physics[where] = last
-        self.command[where] = command[:, -self.nu :]
+        self.command[where] = command
         self.length[where] += 1
         task.judge(self, index, trace[:, :, 1 : 1 + self.nq])
-        if not np.isfinite(last).all():  # the simulation itself gave out
-            broken = index[~np.isfinite(last).all(axis=1)]
-            self.invalid[broken] = self.failure[broken] = True
-            self.success[broken] = False
-            self.score[broken] = np.nan_to_num(self.score[broken])

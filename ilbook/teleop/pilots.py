@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 import numpy as np
 
@@ -15,48 +15,42 @@ from ilbook.teleop.hands import Hand
 Place = tuple[float, float]  # in a picture, as shares from its left and top edge
 
 
-class Pilot(Protocol):
-    """Drives one copy of a task. Whoever lets go stops: without input the target is the present command."""
+class Pilot(ABC):
+    """Drives one copy of a task, from the start of an episode on. Whoever lets go stops: without input the target is
+    the present command.
+    """
 
     help: str  # how to drive, for the page
 
-    def reset(self, state: np.ndarray) -> None:
-        """An episode starts at `state` (S,)."""
+    def __init__(self, task: Task):
+        self.task, self.step = task, 1.0 / task.control_hz  # s
+        self.lens = View.of(task.load_model(), task.camera, 1)  # its pixels are shares of the picture
 
+    @abstractmethod
     def act(self, hand: Hand, state: np.ndarray) -> np.ndarray:
-        """The target (A,) that the hand means, for the next control step."""
+        """The target (A,) that the hand means, for the next control step from `state` (S,)."""
+
+    @abstractmethod
+    def points(self, action: np.ndarray) -> np.ndarray:
+        """Where a target (A,) is in the world (n, 3), metres: a line to draw, from the target on."""
+
+    def reset(self) -> None:  # noqa: B027
+        """An episode starts."""
 
     def where(self, action: np.ndarray) -> tuple[Place, ...]:
-        """A line to draw for a target (A,), from the target on; empty where it has no place in the picture."""
+        """The same in the picture."""
+        return tuple((float(x), float(y)) for x, y in self.lens.to_pixels(self.points(action)))
+
+    def under(self, place: Place | None, height: float) -> np.ndarray | None:
+        """What is seen at a place of the plane z = `height` (2,), metres; None where the camera looks past it."""
+        point = np.full(2, np.nan) if place is None else self.lens.to_plane([place], height)[0, :2]
+        return point if np.isfinite(point).all() else None
+
+    def _allowed(self, target: np.ndarray) -> np.ndarray:
+        return np.clip(target, self.task.action_low, self.task.action_high)
 
 
-class Lens:
-    """The camera of a task as geometry: from places in its picture to the world and back."""
-
-    def __init__(self, task_type: type[Task]):
-        self.view = View.of(task_type.load_model(), task_type.camera, 1)
-
-    def to_plane(self, place: Place, height: float) -> np.ndarray | None:
-        """The point (3,) at z = `height` metres that is seen at `place`; None where the camera looks past the plane."""
-        view = self.view
-        aside = view.height * np.array([place[0] - 0.5, 0.5 - place[1]]) @ view.axes[:2]
-        start, ray = (view.position + aside, -view.axes[2]) if view.flat else (view.position, aside - view.axes[2])
-        way = (height - start[2]) / ray[2] if ray[2] else -1.0
-        return start + way * ray if way > 0 else None
-
-    def to_picture(self, point: np.ndarray) -> Place:
-        """Where a point (3,) is seen."""
-        x, y = self.view.project(np.asarray(point, dtype=float))
-        return float(x), float(y)
-
-    @property
-    def directions(self) -> np.ndarray:
-        """Right and up in the picture as directions on the table (2, 2), of length 1."""
-        flat = self.view.axes[:2, :2]
-        return flat / np.linalg.norm(flat, axis=1, keepdims=True)
-
-
-class PlanarPilot:
+class PlanarPilot(Pilot):
     """Drives an end-effector in the plane that the camera looks down on; actions are its target x, y in metres.
 
     A drag puts the target under the mouse, however far that is: the task limits the speed, as for any action.
@@ -64,24 +58,16 @@ class PlanarPilot:
 
     help = "Drag in the picture with the mouse, or hold the arrow keys or WASD (Shift: slowly), or use the left stick."
 
-    def __init__(self, task_type: type[Task]):
-        self.task_type, self.lens = task_type, Lens(task_type)
-        self.reach = task_type.max_speed / task_type.control_hz  # m that the command can move in one step
-
-    def reset(self, state: np.ndarray) -> None:
-        """There is nothing to forget."""
-
     def act(self, hand: Hand, state: np.ndarray) -> np.ndarray:
-        command = state[-2:]
-        point = None if hand.drag is None else self.lens.to_plane(hand.drag, 0.0)
-        target = command + self.reach * hand.direction if point is None else point[:2]
-        return np.clip(target, self.task_type.action_low, self.task_type.action_high)
+        point = self.under(hand.drag, 0.0)
+        way = self.task.max_speed * self.step * hand.direction
+        return self._allowed(state[-2:] + way if point is None else point)
 
-    def where(self, action: np.ndarray) -> tuple[Place, ...]:
-        return (self.lens.to_picture([*action, 0.0]),)
+    def points(self, action: np.ndarray) -> np.ndarray:
+        return np.array([[*action, 0.0]])
 
 
-class ArmPilot:
+class ArmPilot(Pilot):
     """Drives the place between the jaws of the SO-101; actions are the joint targets that bring it there.
 
     A press of the mouse calls it to that place at its present height, a drag moves it level, and the wheel or keys set
@@ -101,12 +87,13 @@ class ArmPilot:
     opened, shut = 0.5, 0.0  # rad of the jaws; shut is narrower than the cube, so it is held with full force
     jaw_step = 0.12  # rad in a control step: a jaw that snaps shut knocks the cube over
 
-    def __init__(self, task_type: type[Task]):
-        self.task_type, self.lens = task_type, Lens(task_type)
-        self.step = 1.0 / task_type.control_hz  # s
-        self.reset(None)
+    def __init__(self, task: Task):
+        super().__init__(task)
+        flat = self.lens.axes[:2, :2]  # right and up in the picture, on the table
+        self.directions = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+        self.reset()
 
-    def reset(self, state: np.ndarray | None) -> None:
+    def reset(self) -> None:
         self._jaws: float | None = None  # where they were told to go; None: nobody told them yet
         self._drag: Place | None = None  # where the mouse was, and what it called for (2,), metres
         self._goal = np.zeros(2)
@@ -119,54 +106,43 @@ class ArmPilot:
         target = command.copy()
         if self._jaws is not None:
             target[5] += np.clip(self._jaws - command[5], -self.jaw_step, self.jaw_step)
-        turned, climbed, level = self._moves(hand)
+        keys, pace = hand.keys, hand.pace * self.step
+        turned = self.turn * pace * (("r" in keys) - ("f" in keys) + hand.sticks[2])  # rad
+        climbed = self.climb * pace * (("q" in keys) - ("e" in keys) + hand.sticks[3]) + self.notch * hand.wheel  # m
+        level = self.speed * self.step * hand.direction @ self.directions  # (2,) m
         if hand.drag is None:
             self._drag = None
-        if hand.drag is None and not (turned or climbed or level.any()):
-            return target
+            if not (turned or climbed or level.any()):
+                return target
         place = arm.forward(command)[0]
         place[2] = np.clip(place[2] + climbed, self.lowest, self.highest)
-        place[:2] = _ringed(self._under(hand.drag, place) + level, self.nearest, self.farthest)
+        offset = self._called(hand.drag, place) + level - arm.PAN[:2]
+        far = max(float(np.linalg.norm(offset)), 1e-9)
+        place[:2] = arm.PAN[:2] + offset * np.clip(far, self.nearest, self.farthest) / far
         target[:5] = arm.solve_ik(place, arm.natural_pitch(place[2]), command[4] + turned)[0]
-        return np.clip(target, self.task_type.action_low, self.task_type.action_high)
+        return self._allowed(target)
 
-    def where(self, action: np.ndarray) -> tuple[Place, ...]:
+    def points(self, action: np.ndarray) -> np.ndarray:
         place = arm.forward(action)[0]
-        return self.lens.to_picture(place), self.lens.to_picture(place * [1, 1, 0])
+        return np.stack([place, place * [1, 1, 0]])
 
-    def _under(self, drag: Place | None, place: np.ndarray) -> np.ndarray:
+    def _called(self, drag: Place | None, place: np.ndarray) -> np.ndarray:
         """What the mouse calls for (2,) when the grasp is at `place` (3,); the grasp itself without a mouse."""
-        if drag is None or (now := self.lens.to_plane(drag, place[2])) is None:
+        now, before = self.under(drag, place[2]), self.under(self._drag, place[2])
+        if now is None:
             return place[:2]
-        before = None if self._drag is None else self.lens.to_plane(self._drag, place[2])
-        self._goal = now[:2] if before is None else self._goal + (now - before)[:2]
+        self._goal = now if before is None else self._goal + now - before
         self._drag = drag
         return self._goal
 
-    def _moves(self, hand: Hand) -> tuple[float, float, np.ndarray]:
-        """What keys, wheel and sticks ask for in one step: a turn (rad), a climb (m) and a way on the table (2,), m."""
-        keys = hand.keys
-        turn = ("r" in keys) - ("f" in keys) + hand.sticks[2]
-        climb = ("q" in keys) - ("e" in keys) + hand.sticks[3]
-        along = self.speed * self.step * hand.direction @ self.lens.directions
-        climbed = self.climb * self.step * hand.pace * climb + self.notch * hand.wheel
-        return float(self.turn * self.step * hand.pace * turn), float(climbed), along
 
-
-def _ringed(point: np.ndarray, nearest: float, farthest: float) -> np.ndarray:
-    """The point (2,) moved along its bearing into what the arm can reach."""
-    offset = point - arm.PAN[:2]
-    far = max(float(np.linalg.norm(offset)), 1e-9)
-    return arm.PAN[:2] + offset * np.clip(far, nearest, farthest) / far
-
-
-def pilot_for(task_type: type[Task]) -> Pilot:
+def pilot_for(task: Task) -> Pilot:
     """The pilot that fits the actions of a task; UserError where no hand device fits."""
-    if issubclass(task_type, arm.ArmTask):
-        return ArmPilot(task_type)
-    if len(task_type.action_low) == 2:
-        return PlanarPilot(task_type)
+    if isinstance(task, arm.ArmTask):
+        return ArmPilot(task)
+    if len(task.action_low) == 2:
+        return PlanarPilot(task)
     raise UserError(
-        f"{task_type.name} has {len(task_type.action_low)} actions and nobody wrote a pilot that drives them by hand; "
-        "give Session(..., pilot=...) one of your own"
+        f"{task.name} has {len(task.action_low)} actions and nobody wrote a pilot that drives them by hand; "
+        "add one to ilbook/teleop/pilots.py"
     )

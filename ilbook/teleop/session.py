@@ -8,13 +8,12 @@ own units; the state beside it is the one before the step, as in `ilbook.experts
 
 from __future__ import annotations
 
-import io
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +22,9 @@ from PIL import Image, ImageDraw
 from ilbook.data import files
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
-from ilbook.paths import root
 from ilbook.tasks.base import Task
 from ilbook.teleop.hands import COMMAND_BUTTONS, COMMAND_KEYS, Inputs
-from ilbook.teleop.pilots import Pilot, Place, pilot_for
+from ilbook.teleop.pilots import Place, pilot_for
 
 SHOWN_HZ = 16.0  # pictures a second, at least
 PATIENCE = 3.0  # s without a sign of life from the page, after which a recording ends
@@ -34,24 +32,26 @@ SLACK = 2.0  # times the steps that a policy has: people are slower, above all a
 LET_GO = 0.5  # s without a sign of life, after which the hand counts as lifted
 REST = 2.0  # s without input, after which an idle session stops stepping and drawing
 IDLE, WAITING, RECORDING = "idle", "waiting", "recording"
+BUSY = "An episode is being recorded; stop or discard it first."
 RING, FRAME = (213, 94, 0), (204, 0, 0)  # colours of the target and of the frame around a picture that is recorded
-JPEG_QUALITY = 80  # 7 kB for a picture of 384 x 384: at 20 a second a seventh of what Jupyter lets through
 
 
 @dataclass
 class Recording:
-    """One episode by hand; `states` and `actions` hold a row for each control step, `times` when it began."""
+    """One episode by hand; `states` and `actions` hold a row for each control step."""
 
     seed: int  # of the start
     states: list[np.ndarray] = field(default_factory=list)
     actions: list[np.ndarray] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
     devices: set[str] = field(default_factory=set)
     outcome: str = ""  # success, failure, time, stopped, connection lost
     score: float = 0.0
 
     def __len__(self) -> int:
         return len(self.actions)
+
+    def __str__(self) -> str:
+        return f"{self.outcome}, {len(self)} steps"
 
 
 @dataclass(frozen=True)
@@ -69,38 +69,35 @@ class Session:
     States: idle (driving is practice), waiting (a fresh start; the first move begins the recording), recording. An
     episode ends with success, failure, the time limit or `stop`; each one kept is also in `recovery`, a file in the
     folder `out`, until it is saved. A session that finds such a file takes its episodes over. A hand has `slack` times
-    the steps of a policy; a page that is silent for `patience` seconds ends the episode, which is kept.
+    the steps of a policy; a page that is silent for `PATIENCE` seconds ends the episode, which is kept.
     """
 
     def __init__(
         self,
-        task_type: type[Task],
-        out: str | Path | None = None,
+        task: Task | type[Task],
+        out: str | Path,
         *,
         seed: int = 0,
         slack: float = SLACK,
-        pilot: Pilot | None = None,
-        patience: float = PATIENCE,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self.task_type = task_type
-        self.out = Path(out) if out is not None else root() / "build" / "teleop"
-        shifts = "".join(f"-{name}{strength:g}" for name, strength in task_type.strengths.items())
-        self.recovery = self.out / f"{task_type.name}{shifts}-unsaved.npz"
-        self.pilot = pilot or pilot_for(task_type)
-        self.parts = math.ceil(SHOWN_HZ / task_type.control_hz)  # pictures in a control step
-        self.period = 1.0 / (task_type.control_hz * self.parts)  # s between two ticks
-        self.patience = patience
+        self.task = task = task() if isinstance(task, type) else task
+        self.out = Path(out)
+        shifts = "".join(f"-{name}{strength:g}" for name, strength in task.shift)
+        self.recovery = self.out / f"{task.name}{shifts}-unsaved.npz"
+        self.pilot = pilot_for(task)
+        self.parts = math.ceil(SHOWN_HZ / task.control_hz)  # pictures in a control step
+        self.period = 1.0 / (task.control_hz * self.parts)  # s between two ticks
         self.state = IDLE
         self.message = "Press Record, then move."
         self.kept: list[Recording] = []
         self.woken = threading.Event()  # set by anything that a sleeping session must answer
         self._clock, self._lock = clock, threading.RLock()
-        self._task = task_type(1, threads=1)
-        self._task.max_steps = math.ceil(slack * task_type.max_steps)
+        self._sim = replace(task, max_steps=math.ceil(slack * task.max_steps)).batch(1, threads=1)
         self._inputs = Inputs()
         self._current: Recording | None = None
-        self._step_times: deque[float] = deque(maxlen=2 * math.ceil(task_type.control_hz) + 1)
+        self._sure = 0  # steps of it until the page was last heard
+        self._step_times: deque[float] = deque(maxlen=2 * math.ceil(task.control_hz) + 1)
         self._heard = self._busy = clock()
         self._recover()
         self._next_seed = max([seed - 1, *(one.seed for one in self.kept)]) + 1
@@ -129,7 +126,7 @@ class Session:
 
     def hear(self) -> None:
         """The page showed a sign of life, such as the receipt of a picture."""
-        self._heard = self._clock()
+        self._heard, self._sure = self._clock(), len(self._current or ())
 
     def command(self, name: str) -> None:
         """Run record, stop, discard, undo or toggle (record or stop); what is wrong with it becomes the message."""
@@ -137,11 +134,7 @@ class Session:
             self._stir()
             if name == "toggle":
                 name = {IDLE: "record", WAITING: "discard", RECORDING: "stop"}[self.state]
-            run = {"record": self.record, "stop": self.stop, "discard": self.discard, "undo": self.undo}[name]
-            try:
-                run()
-            except UserError as error:
-                self.message = _sentence(error)
+            {"record": self._start, "stop": self._stop, "discard": self._discard, "undo": self._undo}[name]()
 
     def _stir(self) -> None:
         self.hear()
@@ -149,40 +142,39 @@ class Session:
         self.woken.set()
 
     # -- commands -----------------------------------------------------------------------------------------------------
-    def record(self) -> None:
+    def _start(self) -> None:
         """Put the task at a new start; the first move begins the recording."""
-        with self._lock:
-            if self.state != IDLE:
-                raise UserError("an episode is being recorded; stop or discard it first")
-            self._reset(self._next_seed)
-            self._current = Recording(self._next_seed)
-            self._next_seed += 1
-            self.state, self.message = WAITING, "Ready: the recording begins with your first move."
+        if self.state != IDLE:
+            self.message = BUSY
+            return
+        self._reset(self._next_seed)
+        self._current = Recording(self._next_seed)
+        self._next_seed += 1
+        self.state, self.message = WAITING, "Ready: the recording begins with your first move."
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """End the episode and keep what was recorded."""
-        with self._lock:
-            if self.state == IDLE:
-                raise UserError("nothing is being recorded; press Record first")
+        if self.state == IDLE:
+            self.message = "Nothing is being recorded; press Record first."
+        else:
             self._finish("stopped")
 
-    def discard(self) -> None:
+    def _discard(self) -> None:
         """End the episode and forget it."""
-        with self._lock:
-            if self.state == IDLE:
-                raise UserError("there is no running episode to discard; Undo removes the last one that was kept")
+        if self.state == IDLE:
+            self.message = "There is no running episode to discard; Undo removes the last one that was kept."
+        else:
             self._current, self.state, self.message = None, IDLE, "Discarded. Press Record for a new start."
 
-    def undo(self) -> None:
+    def _undo(self) -> None:
         """Forget the last episode that was kept."""
-        with self._lock:
-            if self.state != IDLE:
-                raise UserError("an episode is being recorded; stop or discard it first")
-            if not self.kept:
-                raise UserError("there is no recorded episode to remove")
-            gone = self.kept.pop()
+        if self.state != IDLE:
+            self.message = BUSY
+        elif not self.kept:
+            self.message = "There is no recorded episode to remove."
+        else:
+            self.message = f"Removed the last episode ({self.kept.pop()})."
             self._keep_safe()
-            self.message = f"Removed the last episode ({_words(gone)})."
 
     def episodes(self) -> Episodes:
         """All kept episodes: arrays state (T, S) and action (T, A), float32; `meta` says how each one ended."""
@@ -190,29 +182,28 @@ class Session:
             if not self.kept:
                 raise UserError("no episode was recorded yet; press Record and drive")
             kept = list(self.kept)
-        lengths = [len(one) for one in kept]
         arrays = {
             "state": np.stack([row for one in kept for row in one.states]),
             "action": np.stack([row for one in kept for row in one.actions]),
         }
         meta = {
-            "task": self.task_type.name,
+            "task": self.task.name,
             "source": "teleoperation",
-            "control_hz": self.task_type.control_hz,
-            "strengths": dict(self.task_type.strengths),
+            "control_hz": self.task.control_hz,
+            "strengths": dict(self.task.shift),
             "outcome": [one.outcome for one in kept],
             "score": [round(one.score, 4) for one in kept],
             "seed": [one.seed for one in kept],
             "devices": [sorted(one.devices) for one in kept],
         }
-        return Episodes(arrays, np.cumsum(lengths), meta)
+        return Episodes(arrays, np.cumsum([len(one) for one in kept]), meta)
 
     def save(self, path: str | Path | None = None, force: bool = False) -> tuple[Path, int]:
         """Write all kept episodes to an .npz; returns the file and how many. A plain name lands in the folder `out`.
 
         UserError while recording, without episodes, or where a file is in the way and `force` is not given.
         """
-        path = self.out / (path or f"{self.task_type.name}-by-hand.npz")
+        path = self.out / (path or f"{self.task.name}-by-hand.npz")
         if path.suffix != ".npz":
             raise UserError(f"{path.name}: episodes are saved as .npz; name it {path.stem}.npz")
         with self._lock:
@@ -231,11 +222,13 @@ class Session:
         """Advance by one `period`; what to draw, or None when nothing changed. Does not wait."""
         with self._lock:
             if self._part == 0:
-                if self._asleep():
+                if self.state == IDLE and self._clock() - self._busy > REST:
+                    self._step_times.clear()
+                    self.woken.clear()
                     return None
                 self._before = self._after
                 self._control()
-                self._after = self._task.state[0, : self._task.nq]
+                self._after = self._sim.state[0, : self._sim.nq]
             self._part = (self._part + 1) % self.parts
             return self.shot()
 
@@ -248,37 +241,31 @@ class Session:
 
     @property
     def score(self) -> float:
-        return float(self._task.score[0])
+        return float(self._sim.score[0])
 
     @property
     def step_rate(self) -> float:
         """Control steps a second over the last two seconds; 0 at rest."""
         with self._lock:
-            times = self._step_times
-            return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+            return rate(self._step_times)
 
     @property
     def seconds(self) -> float:
         """Length of the episode that is being recorded."""
-        return len(self._current or ()) / self.task_type.control_hz
-
-    def _asleep(self) -> bool:
-        resting = self.state == IDLE and self._clock() - self._busy > REST
-        if resting:
-            self._step_times.clear()
-            self.woken.clear()
-        return resting
+        return len(self._current or ()) / self.task.control_hz
 
     def _control(self) -> None:
-        now, task = self._clock(), self._task
-        if self.state != IDLE and now - self._heard > self.patience:
-            self._lose()
+        now, sim = self._clock(), self._sim
+        if self.state != IDLE and now - self._heard > PATIENCE:
+            # The page is gone: keep what was recorded up to its last sign of life.
+            del self._current.states[self._sure :], self._current.actions[self._sure :]
+            self._finish("connection lost")
         if now - self._heard > LET_GO:
             self._inputs.release()
         hand = self._inputs.look(now)
         if hand.devices:
             self._busy = now
-        state = task.state[0]
+        state = sim.state[0]
         action = self.pilot.act(hand, state)
         self._target = self.pilot.where(action)
         if self.state == WAITING and hand.devices:
@@ -286,20 +273,12 @@ class Session:
         if self.state == RECORDING:
             self._current.states.append(state.astype(np.float32))
             self._current.actions.append(np.asarray(action, dtype=np.float32))
-            self._current.times.append(now)
             self._current.devices |= hand.devices
-        if self.state != WAITING and not task.done[0]:
-            task.step(action[None])
+        if self.state != WAITING and not sim.done[0]:
+            sim.step(action[None])
             self._step_times.append(now)
-        if self.state == RECORDING and task.done[0]:
-            self._finish("success" if task.success[0] else "failure" if task.failure[0] else "time")
-
-    def _lose(self) -> None:
-        """The page is gone: keep what was recorded up to its last sign of life."""
-        current = self._current
-        n = sum(at <= self._heard for at in current.times)
-        del current.states[n:], current.actions[n:], current.times[n:]
-        self._finish("connection lost")
+        if self.state == RECORDING and sim.done[0]:
+            self._finish("success" if sim.success[0] else "failure" if sim.failure[0] else "time")
 
     def _finish(self, outcome: str) -> None:
         current, self._current, self.state = self._current, None, IDLE
@@ -308,15 +287,15 @@ class Session:
             return
         current.outcome, current.score = outcome, self.score
         self.kept.append(current)
-        self.message = f"Kept episode {len(self.kept)} ({_words(current)}). Press Record for the next."
+        self.message = f"Kept episode {len(self.kept)} ({current}). Press Record for the next."
         self._keep_safe()
 
     def _reset(self, seed: int) -> None:
-        self._task.reset(self._task.starts([seed]))
-        self.pilot.reset(self._task.state[0])
+        self._sim.reset(self.task.starts([seed]))
+        self.pilot.reset()
         self._inputs.release()
-        self._before = self._after = self._task.state[0, : self._task.nq]
-        self._part, self._target = 0, self.pilot.where(self._task.command[0])
+        self._before = self._after = self._sim.state[0, : self._sim.nq]
+        self._part, self._target = 0, self.pilot.where(self._sim.command[0])
         self._busy = self._clock()
 
     # -- unsaved episodes ---------------------------------------------------------------------------------------------
@@ -333,13 +312,13 @@ class Session:
     def _recover(self) -> None:
         if not self.recovery.exists():
             return
-        sizes = {"state": len(self.task_type.state_names), "action": len(self.task_type.action_low)}
+        sizes = {"state": len(self.task.state_names), "action": len(self.task.action_low)}
         try:
             old = files.read(self.recovery, sizes)
             listed = [old.meta[key] for key in ("seed", "outcome", "score", "devices")]
             for episode, seed, outcome, score, devices in zip(old, *listed, strict=True):
                 rows = list(episode["state"]), list(episode["action"])
-                self.kept.append(Recording(int(seed), *rows, [], set(devices), str(outcome), float(score)))
+                self.kept.append(Recording(int(seed), *rows, set(devices), str(outcome), float(score)))
         except (UserError, KeyError, TypeError, ValueError):
             self.kept.clear()
             aside = self.recovery.with_suffix(".damaged")
@@ -349,31 +328,19 @@ class Session:
         self.message = f"{len(self.kept)} unsaved of an earlier session taken over. Press Record to go on."
 
 
-def _sentence(error: UserError) -> str:
-    text = str(error)
-    return text[:1].upper() + text[1:] + "."
+def rate(times: Sequence[float]) -> float:
+    """Events a second."""
+    return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
 
 
-def _words(one: Recording) -> str:
-    return f"{one.outcome}, {len(one)} steps"
-
-
-def paint(frame: np.ndarray, shot: Shot) -> Image.Image:
+def paint(frame: np.ndarray, shot: Shot) -> np.ndarray:
     """A picture (H, H, 3) with a ring at the target, and with a red frame while it is recorded."""
     picture = Image.fromarray(frame)
     brush, size = ImageDraw.Draw(picture), len(frame)
     points, r = [(size * x, size * y) for x, y in shot.target], size / 60
-    if points:
-        x, y = points[0]
-        brush.ellipse((x - r, y - r, x + r, y + r), outline=RING, width=max(1, size // 150))
-        brush.line(points, fill=RING, width=1)
+    x, y = points[0]
+    brush.ellipse((x - r, y - r, x + r, y + r), outline=RING, width=max(1, size // 150))
+    brush.line(points, fill=RING, width=1)
     if shot.recording:
         brush.rectangle((0, 0, size - 1, size - 1), outline=FRAME, width=max(2, size // 96))
-    return picture
-
-
-def encode(picture: Image.Image) -> bytes:
-    """A picture as JPEG."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return buffer.getvalue()
+    return np.asarray(picture)

@@ -10,10 +10,10 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from ilbook.data.windows import Windows
 
 from ilbook import data
 from ilbook.control.receding import RecedingHorizon
+from ilbook.data.windows import Windows
 from ilbook.policies.bc import MLPPolicy
 from ilbook.rollout.evaluate import evaluate
 from ilbook.tasks.pusht import PushT

@@ -9,7 +9,6 @@ from ipykernel.jsonutil import json_clean
 from jupyter_client.session import Session as Messages
 
 from ilbook import tasks
-from ilbook.teleop.pilots import Lens
 from ilbook.teleop.session import Session
 from ilbook.teleop.widgets import Teleop
 
@@ -35,9 +34,8 @@ class Wire(BaseComm):
 @pytest.mark.parametrize("name", ["pusht", "pickplace"])
 def test_a_turn_of_the_loop_is_quick(name, tmp_path, monkeypatch):
     monkeypatch.setattr("comm.create_comm", Wire)
-    task_type = tasks.get(name)
-    session = Session(task_type, tmp_path)
-    widget, lens = Teleop(session, start=False), Lens(task_type)
+    session = Session(tasks.get(name), tmp_path)
+    widget = Teleop(session, start=False)
     session.command("record")
     angle = np.linspace(0, 4 * np.pi, TURNS)
     if name == "pusht":
@@ -48,7 +46,7 @@ def test_a_turn_of_the_loop_is_quick(name, tmp_path, monkeypatch):
     took, sent = [], widget.sent
     Wire.sizes.clear()
     for number, point in enumerate(points):
-        x, y = lens.to_picture(point)
+        x, y = session.pilot.lens.to_pixels([point])[0]
         event = {
             "type": "mousedown" if number == 0 else "mousemove", "button": 0, "buttons": 1, "clientX": 384 * x,
             "clientY": 384 * y, "boundingRectLeft": 0, "boundingRectTop": 0, "boundingRectWidth": 384,

@@ -2,12 +2,13 @@
 
 import json
 import re
+from html import unescape
 from pathlib import Path
 
 import pytest
 
 from ilbook.errors import UserError
-from ilbook.press import execute, generated, notebook, stage
+from ilbook.press import execute, generated, notebook, solutions, stage
 
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "book_assets"
@@ -17,6 +18,7 @@ LOADED = re.compile(
 )
 STYLE_LOADED = re.compile(r"(?:@import\s+[\"']|url\(\s*[\"']?)((?:https?:)?//[^\"')]+)", re.IGNORECASE)
 NO_TEXT = re.compile(r"|No description.*|\S+\.(png|jpe?g|svg|gif)")  # what builders write when nobody wrote a text
+FOLDED_SOLUTION = re.compile(r"<details[^>]*>\s*<summary[^>]*>\s*(?:<[^>]*>\s*)*A solution")
 WIDE = {"width": 1280, "height": 900}
 NARROW = {"width": 390, "height": 844}
 
@@ -57,6 +59,17 @@ def test_no_page_names_a_path_of_this_machine(site):
     assert [
         page.name for page in pages(site) if any(path in page.read_text(encoding="utf-8") for path in private)
     ] == []
+
+
+@pytest.mark.slow
+def test_solutions_are_folded_and_wrong_answers_do_not_show(site):
+    for path in notebook.paths(ROOT):
+        page = (site / path.parent.name / f"{path.stem}.html").read_text(encoding="utf-8")
+        text = unescape(re.sub(r"<[^>]*>", "", page))
+        assert len(FOLDED_SOLUTION.findall(page)) == len(solutions.read(path))
+        for name, answers in solutions.wrong(path).items():
+            right = solutions.read(path)[name]
+            assert not [answer for answer in answers if answer.strip() in text and answer not in right]
 
 
 @pytest.mark.slow
@@ -154,6 +167,12 @@ def test_the_ledger_shows_failures_as_it_shows_successes(monkeypatch, book):
         "| A \\| contradicted (`contradicted`) | lecture | {bdg-danger}`contradicted` "
         "| +0.200 (+0.100 to +0.300) | 0.1 | n = 100, 1 seed |"
     ]
+
+
+def test_what_is_made_has_one_place_in_the_pages_and_every_place_is_filled():
+    texts = [page.read_text(encoding="utf-8") for page in (ROOT / "notebooks").rglob("*.md")]
+    places = [name for text in texts for name in re.findall(r"<!-- made here: (\w+) -->", text)]
+    assert sorted(places) == sorted(make.__name__ for make in stage.MADE)
 
 
 def test_every_verdict_and_status_has_a_badge():

@@ -15,7 +15,7 @@ from ilbook.data import files
 from ilbook.tasks import arm
 from ilbook.tasks.pickplace import PickPlace
 from ilbook.tasks.pusht import PushT
-from ilbook.teleop.pilots import Lens
+from ilbook.teleop.pilots import pilot_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -94,8 +94,8 @@ class Driver:
         kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
         content = {"cells": [cell | {"execution_count": None}], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
         (folder / f"{name}.ipynb").write_text(json.dumps(content))
-        self.task_type, self.lens = task_type, Lens(task_type)
-        self.start = task_type(1).starts([seed])[0]
+        self.task_type, self.lens = task_type, pilot_for(task_type()).lens
+        self.start = task_type().starts([seed])[0]
         self.open()
 
     def open(self) -> None:
@@ -126,7 +126,7 @@ class Driver:
     def place(self, point) -> tuple[float, float]:
         """A point of the world, (2,) on the table or (3,), in pixels of the page."""
         box = self.page.locator(SCREEN).bounding_box()
-        x, y = self.lens.to_picture([*point, 0.0][:3])
+        x, y = self.lens.to_pixels([[*point, 0.0][:3]])[0]
         return box["x"] + x * box["width"], box["y"] + y * box["height"]
 
     def record(self) -> None:
@@ -344,7 +344,7 @@ def test_a_page_that_closes_while_recording_loses_nothing(drive):
     assert np.linalg.norm(kept["action"][:, None] - way[None], axis=-1).min(axis=1).max() < 0.004
     driver.open()  # a new page on the same kernel, the cell runs again: the same session goes on
     driver.says("1 episode ·")
-    driver.start = PushT(1).starts([1])[0]
+    driver.start = PushT().starts([1])[0]
     driver.record()
     driver.drag(circle(driver.start[:2], 20))
     driver.page.mouse.up()

@@ -18,8 +18,8 @@ ROW = {
     "page": None, "videos": [], "claims": [],
 }  # fmt: skip
 CLAIM = (
-    'from ilbook.page.claims import Claim\nClaim(id="a-wins", sentence="A wins.", method="action-chunking", policy="a", '
-    'baseline="b", metric="success", direction="higher", minimum=0.1, source="Table 1")'
+    'from ilbook.page.claims import Claim\nClaim(id="a-wins", sentence="A wins.", method="action-chunking", '
+    'policy="a", baseline="b", metric="success", direction="higher", minimum=0.1, source="Table 1")'
 )
 
 

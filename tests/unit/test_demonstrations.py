@@ -109,8 +109,8 @@ def test_damaged_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda a: a.pop("state"), "array 'state' is missing"),
-        (lambda a: a.pop("episode_ends"), "array 'episode_ends' is missing"),
+        (lambda a: a.pop("state"), "'state' is missing"),
+        (lambda a: a.pop("episode_ends"), "'episode_ends' is missing"),
         (lambda a: a.update(state=a["state"][:, :3]), "array 'state' is float32 of shape .9, 3.; it must be"),
         (lambda a: a.update(action=a["action"].astype(np.float64)), "array 'action' is float64"),
         (lambda a: a.update(action=a["action"][:-1]), "array 'action' has 8 steps, but the last episode ends at 9"),

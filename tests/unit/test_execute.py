@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from ilbook.errors import UserError
-from ilbook.press import execute, job, notebook, progress, record, worker
+from ilbook.press import execute, job, notebook, progress, record
 
 GOOD = """import os, subprocess, sys, warnings
 warnings.warn("careful")
@@ -163,7 +163,7 @@ def test_kernels_end_when_the_runner_is_killed(book):
     folder = book.root / "build" / "executed" / "smoke"
     deadline = time.monotonic() + 60
     started: list[psutil.Process] = []
-    while len(started) < 2 or not list(folder.glob(".part-*/raw.ipynb")):  # the worker and its kernel
+    while not started or not list(folder.glob(".part-*/raw.ipynb")):  # the kernel
         assert time.monotonic() < deadline and runner.poll() is None
         time.sleep(0.1)
         started = psutil.Process(runner.pid).children(recursive=True)
@@ -174,37 +174,25 @@ def test_kernels_end_when_the_runner_is_killed(book):
     assert not list(folder.glob(".part-*")), "the next run removes what a killed one left"
 
 
-def test_a_full_disk_ends_one_notebook_with_a_clear_word(book, monkeypatch):
-    path = book.quick("01_page")
-    plan = record.plan(book.root, path, "smoke", None, [])
+def test_a_full_disk_ends_each_notebook_with_a_clear_word(book, monkeypatch):
+    book.quick("01_page")
+    book.quick("02_page")
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(worker, "execute_notebook", full)
-    task = {"scratch": str(book.root), "cells": 2, "notebook": str(path), "parameters": {}}
-    event = worker.execute(task, io.StringIO())
-    assert event["end"] == "full"
-    running = job.Job(plan, threads=1, limit=60, fresh=False)
-    try:
-        running.ended = event
-        assert running.verdict() == ("error", job.DISK_FULL)
-    finally:
-        running.close()
-    assert not running.scratch.exists()
+    monkeypatch.setattr(job, "execute_notebook", full)
+    rows = execute.run([], "smoke")
+    assert [(row["status"], row["why"]) for row in rows] == [("error", job.DISK_FULL)] * 2
+    assert not list((book.root / "build" / "executed" / "smoke").iterdir())
 
 
 def test_a_job_that_cannot_start_does_not_stop_the_others(book, monkeypatch):
     book.quick("01_page")
     book.quick("02_page")
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(execute, "Job", full)
+    monkeypatch.setattr(job.Job, "_execute", lambda self: [][1])
     rows = execute.run([], "smoke")
-    assert [row["status"] for row in rows] == ["error", "error"]
-    assert "No space left" in rows[0]["why"]
+    assert [(row["status"], row["why"]) for row in rows] == [("error", "IndexError: list index out of range")] * 2
 
 
 def test_a_damaged_record_is_no_record(book):
@@ -250,9 +238,10 @@ def test_values_take_the_type_of_the_parameter(book):
 
 def test_parameters_must_be_literals_and_complete(book, make_cell):
     for source, words in (
-        ("x = 1", "does not set `profile`"),
+        ("x: int = 1", "does not set `profile`"),
         ("x = f()", "literals only"),
         ("import os", "literals only"),
+        ("x = 1", "not `name: type = literal`"),
     ):
         page = notebook.read(book.add("01_page", make_cell("code", source, "parameters")))
         with pytest.raises(UserError, match=words):
@@ -286,16 +275,19 @@ def test_the_key_follows_parameters_and_prose_but_not_outputs(book, make_cell):
     assert record.plan(book.root, path, "smoke", None, []).key != before
 
 
-def test_the_bar_moves_with_the_cells_on_a_terminal_only(book):
+def test_the_bar_moves_with_the_cells_on_a_terminal_only():
     class Terminal(io.StringIO):
         def isatty(self):
             return True
 
-    plan = record.plan(book.root, book.quick("01_page", "1", "2"), "smoke", None, [])
-    running = type("Running", (), {"plan": plan, "cell": 3, "cells": 4, "seconds": 75.0})
-    for stream, wanted in ((Terminal(), "01_page [##########----------] cell 3/4 1 min 15 s"), (io.StringIO(), "")):
-        progress.Display(stream, 1).update([running])
-        assert stream.getvalue().removeprefix("\r\x1b[K") == wanted
+    for stream, wanted in ((Terminal(), True), (io.StringIO(), False)):
+        display = progress.Display(stream, 1)
+        display.start(1, "smoke", 1, 1)
+        for cell in (1, 2):
+            display.update([("01_page", cell, 4)])
+        assert ("[##########----------] 01_page cell 2/4 00:0" in stream.getvalue()) == wanted
+        assert ("\r" in stream.getvalue()) == wanted
+        display.bar.close()
 
 
 @pytest.mark.slow

@@ -155,42 +155,42 @@ def header(path, **change) -> None:
     (path / files.HEADER).write_text(json.dumps({**said, **change}))
 
 
-def test_a_newer_schema_is_refused_in_one_sentence(tmp_path):
+def test_another_schema_is_refused_in_one_sentence(tmp_path):
     folder = store(tmp_path / "folder")
     formats.import_(folder, tmp_path / "one.npz")
     header(folder, schema=files.SCHEMA + 1)
-    with pytest.raises(UserError, match=r"folder/ilbook.json: has schema 3, but this ilbook reads up to 2; install"):
+    with pytest.raises(UserError, match=r"folder/ilbook.json: has schema 4, but this ilbook reads 3; convert the data"):
         files.read(folder)
-    with np.load(tmp_path / "one.npz") as stored:
-        arrays = dict(stored)
-    arrays["meta"] = np.array(json.dumps({"schema": 9, "fps": 10}))
-    np.savez(tmp_path / "new.npz", **arrays)
-    with pytest.raises(UserError, match=r"new.npz: has schema 9"):
-        formats.export(tmp_path / "new.npz", tmp_path / "x", "zarr")
     formats.export(tmp_path / "one.npz", tmp_path / "lr", "lerobot")
     ours = tmp_path / "lr" / "meta" / "ilbook.json"
-    ours.write_text(json.dumps({**json.loads(ours.read_text()), "schema": 3}))
-    with pytest.raises(UserError, match=r"lr/meta/ilbook.json: has schema 3"):
+    ours.write_text(json.dumps({**json.loads(ours.read_text()), "schema": 4}))
+    with pytest.raises(UserError, match=r"lr/meta/ilbook.json: has schema 4"):
         formats.import_(tmp_path / "lr", tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
-def test_the_first_schema_is_migrated_in_memory(tmp_path):
-    """Files of `save` carry no schema: their header is the free meta, which may have said fps."""
+def test_the_meta_of_a_file_is_that_of_a_folder(tmp_path):
     episodes = Episodes({"action": np.ones((4, 2), np.float32)}, np.array([4]), {"tried": 5, "fps": 20})
-    files.save(tmp_path / "old.npz", episodes)
-    with np.load(tmp_path / "old.npz") as stored:
-        assert "schema" not in json.loads(str(stored["meta"]))
-    before = (tmp_path / "old.npz").read_bytes()
-    assert files.MIGRATIONS[1]({"tried": 5, "fps": 20}) == {
-        "schema": 2, "fps": 20, "tasks": [], "meta": {"tried": 5},
-    }  # fmt: skip
-    assert files.read(tmp_path / "old.npz").meta == {"tried": 5, "fps": 20}
-    formats.import_(tmp_path / "old.npz", tmp_path / "new")
-    said = json.loads((tmp_path / "new" / files.HEADER).read_text())
-    assert (said["schema"], said["fps"], said["meta"]) == (2, 20, {"tried": 5})
-    assert (tmp_path / "old.npz").read_bytes() == before
-    assert set(files.MIGRATIONS) == set(range(1, files.SCHEMA)), "every older schema needs its migration"
+    files.save(tmp_path / "one.npz", episodes)
+    before = (tmp_path / "one.npz").read_bytes()
+    formats.import_(tmp_path / "one.npz", tmp_path / "folder")
+    formats.import_(tmp_path / "folder", tmp_path / "two.npz")
+    assert all(files.read(tmp_path / name).meta == episodes.meta for name in ("one.npz", "folder", "two.npz"))
+    assert (tmp_path / "one.npz").read_bytes() == before
+
+
+def test_any_name_of_an_array_makes_a_file(tmp_path):
+    names = ["action", "Action", "a/b", "../up", "con\u00e9", ".hidden", "file"]
+    content = {name: np.full((24, 2), place, np.float32) for place, name in enumerate(names)}
+    folder = store(tmp_path / "folder", content)
+    same(files.read(folder), content)
+    stems = {path.stem.lower() for path in folder.iterdir()}
+    assert len(stems) == len(names) + 1 and sorted(path.name for path in tmp_path.iterdir()) == ["folder"]
+    formats.import_(folder, tmp_path / "all.npz")
+    same(files.read(tmp_path / "all.npz"), content)
+    taken = store(tmp_path / "taken", {"action": content["action"], "meta": content["action"]})
+    with pytest.raises(UserError, match=r"an array cannot be called 'meta' in an .npz of episodes; write a folder"):
+        formats.import_(taken, tmp_path / "x.npz")
 
 
 # --- targets ---
@@ -336,20 +336,22 @@ def test_progress_counts_the_steps(tmp_path, monkeypatch):
         assert told == [(done, 24) for done in range(25)]
 
 
-def test_the_bar_shows_only_on_a_terminal():
+def test_the_bar_shows_only_on_a_terminal(monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
 
-    out = Terminal()
-    progress = formats.bar("import", out)
-    for done in range(0, 2001):
-        progress(done, 2000)
-    lines = out.getvalue().split("\r")
-    assert lines[1].startswith("import [..") and lines[1].endswith("] 0 of 2,000 steps")
-    assert lines[-1] == f"import [{'#' * 30}] 2,000 of 2,000 steps\n"
+    shown = []
+    for out in (Terminal(), io.StringIO()):
+        monkeypatch.setattr("sys.stderr", out)
+        progress = formats.bar("import")
+        for done in range(0, 2001):
+            progress(done, 2000)
+        shown.append(out.getvalue())
+    lines = shown[0].split("\r")
+    assert lines[-1].startswith("import: 100%") and "2000/2000" in lines[-1] and lines[-1].endswith("\n")
     assert len(lines) < 100  # not one for each call
-    assert formats.bar("import", io.StringIO()) is None
+    assert shown[1] == ""
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
@@ -357,7 +359,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
     import sys
 
     code = (
-        "import sys; before = set(sys.modules); import ilbook.data.formats as f; "
+        "import sys; before = set(sys.modules); import ilbook.formats as f; "
         "new = {m.split('.')[0] for m in set(sys.modules)}; "
         "print(sorted(new & {'h5py', 'numcodecs', 'pyarrow', 'PIL', 'pandas', 'mujoco', 'imageio_ffmpeg', 'torch'}))"
     )

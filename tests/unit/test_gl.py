@@ -156,7 +156,7 @@ def test_a_machine_without_libegl(tmp_path):
     """The real thing: the linker finds an empty file in place of the library, and mujoco still imports afterwards."""
     for name in ("libEGL.so.1", "libOSMesa.so.8", "libOSMesa.so.6"):
         (tmp_path / name).touch()
-    code = "from ilbook import gl; print(gl.report()); import mujoco; print(mujoco.MjModel)"
+    code = "from ilbook.draw import gl; print(gl.report()); import mujoco; print(mujoco.MjModel)"
     done = child(code, LD_LIBRARY_PATH=str(tmp_path), DISPLAY="", WAYLAND_DISPLAY="")
     assert done.returncode == 0, done.stderr
     assert "drawing fallback" in done.stdout and "libEGL.so.1 is not installed" in done.stdout
@@ -168,7 +168,7 @@ def test_frames_are_drawn_even_when_mujoco_came_first():
     xml = "<mujoco><worldbody><light pos='0 0 3'/><geom type='sphere' size='.2'/></worldbody></mujoco>"
     code = f"""
 import mujoco
-from ilbook import gl
+from ilbook.draw import gl
 print(gl.choose().name)
 model = mujoco.MjModel.from_xml_string({xml!r})
 data = mujoco.MjData(model)

@@ -31,7 +31,10 @@ TRIED = {
 IMPORT_LIMIT_S = 0.3
 FILE_LIMIT, REPOSITORY_LIMIT = 2_000_000, 50_000_000  # bytes
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".dill"}
-LIGHT = ("ilbook", "ilbook.press.cli", "ilbook.page.claims", "ilbook.page.run", "ilbook.stats", "ilbook.press.doctor", "ilbook.draw.gl")
+LIGHT = (
+    "ilbook", "ilbook.press.cli", "ilbook.page.claims", "ilbook.page.run", "ilbook.stats", "ilbook.press.doctor",
+    "ilbook.draw.gl",
+)  # fmt: skip
 HEAVY = {"torch", "mujoco", "matplotlib", "pandas", "scipy", "seaborn", "papermill", "IPython"}
 
 
@@ -112,7 +115,8 @@ def test_the_package_is_installed_from_this_tree_with_its_command_and_models():
     (command,) = metadata.entry_points(group="console_scripts", name="ilbook")
     assert callable(command.load())
     assert {extra for extra in PROJECT["optional-dependencies"]} == {"book", "dev", "robot", "scale"}
-    assert "*.xml" in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    shipped = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    assert "*.xml" in shipped["*"] and "*.toml" in shipped["ilbook.press"]
 
 
 def test_importing_the_package_is_quick():

@@ -7,21 +7,14 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from ilbook.press import myst, page
+from ilbook.press import myst, notebook, page, record
 
 ROOT = "/somewhere/book"
-JOB = {
-    "id": "01_page",
-    "root": ROOT,
-    "facts": "01_page · smoke profile",
-    "mathjax": "../assets/tex-chtml.js",
-    "moves": [[f"{ROOT}/build/executed/smoke/.part-1-01_page/out", "build/runs/01_page/smoke"]],
-}
-KNOWN = {
-    "one": {"author": "Doe, Jane", "year": "2020"},
-    "two": {"author": "Jane Doe and Max Roe", "year": "2021"},
-    "three": {"author": "Doe, Jane and Roe, Max and Poe, Eva", "year": "2022"},
-}
+SCRATCH = f"{ROOT}/build/executed/smoke/.part-1-01_page"
+PLACES = {f"{SCRATCH}/out": "build/runs/01_page/smoke", f"{ROOT}/": "", ROOT: "."}
+PAGE = notebook.Notebook(Path(ROOT, "notebooks", "1_part", "01_page.ipynb"), (), {}, (4, 5))
+PLAN = record.Plan(Path(ROOT), PAGE, "smoke", {"profile": "smoke", "seed": 3}, {"profile": "lecture", "seed": 0}, {})
+KNOWN = {"one": "Doe, 2020", "two": "Doe and Roe, 2021", "three": "Doe et al., 2022"}
 
 
 def executed(*cells):
@@ -39,7 +32,7 @@ def stream(text):
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        (f"saved {ROOT}/build/executed/smoke/.part-1-01_page/out/film.mp4", "saved build/runs/01_page/smoke/film.mp4"),
+        (f"saved {SCRATCH}/out/film.mp4", "saved build/runs/01_page/smoke/film.mp4"),
         (f"read {ROOT}/data/demos/a.npz", "read data/demos/a.npz"),
         (f"in {ROOT}", "in ."),
         (f"{sys.prefix}/lib/x.py:3: UserWarning", "python/lib/x.py:3: UserWarning"),
@@ -50,7 +43,7 @@ def stream(text):
 def test_outputs_lose_what_belongs_to_this_machine(said, shown):
     rich = nbformat.v4.new_output("display_data", {"text/html": f"<b>{said}</b>"})
     book = executed(code(stream(said), rich, papermill={"duration": 1.0}, execution={}, tags=["hide-input"]))
-    page.clean(book, JOB)
+    page.clean(book, PLACES)
     (cell,) = book.cells
     assert cell.outputs[0].text == shown and cell.outputs[1].data["text/html"] == f"<b>{shown}</b>"
     assert cell.metadata == {"tags": ["hide-input"]}
@@ -60,9 +53,9 @@ def test_outputs_lose_what_belongs_to_this_machine(said, shown):
 def test_the_text_of_a_picture_reaches_the_book():
     picture = nbformat.v4.new_output("display_data", {"image/png": "aGk="}, metadata={"image/png": {"alt": "A robot."}})
     book = executed(code(picture))
-    page.clean(book, JOB)
+    page.clean(book, PLACES)
     assert book.cells[0].metadata["mystnb"] == {"image": {"alt": "A robot."}}
-    assert 'alt="A robot."' in page.html(book, JOB)
+    assert 'alt="A robot."' in page.html(book, PLAN)
 
 
 def test_the_page_stands_alone_and_keeps_the_tags():
@@ -78,14 +71,25 @@ def test_the_page_stands_alone_and_keeps_the_tags():
             )
         ),
     )
-    page.clean(book, JOB)
-    text = page.html(book, JOB)
-    assert "<title>The &lt;title&gt;</title>" in text and "smoke profile" in text
+    page.clean(book, PLACES)
+    text = page.html(book, PLAN)
+    assert "<title>The &lt;title&gt;</title>" in text and "01_page · smoke profile · seed 3" in text
     assert '<li><a href="#First-part">First part</a></li>' in text
     assert "<summary>Show the code</summary>" in text
     assert "kept output" in text and "twin" in text
     assert not [word for word in ("dropped output", "gone", "removed", "{cite}", "{doc}", "In&nbsp;[") if word in text]
-    assert text.count("<script") == 2 and 'src="../assets/tex-chtml.js"' in text
+    assert text.count("<script") == 2 and 'src="../../../book_assets/mathjax/tex-chtml.js"' in text
+
+
+@pytest.mark.parametrize("tag", ["predict", "concept", "player"])
+def test_a_question_shows_itself_and_folds_its_code(tag):
+    question = nbformat.v4.new_output("display_data", {"text/html": "<details><summary>B</summary>No.</details>"})
+    book = executed(code(question, source="check.concept(answers)", tags=[tag]))
+    page.clean(book, PLACES)
+    assert book.cells[0].metadata == {"tags": [tag, "hide-input"]}
+    text = page.html(book, PLAN)
+    assert "<details><summary>B</summary>No.</details>" in text
+    assert text.index("<summary>Show the code</summary>") < text.index("answers")
 
 
 @pytest.mark.parametrize(
@@ -115,10 +119,13 @@ def test_references_are_read_from_a_bibliography(tmp_path):
         "% a comment\n@article{one,\n  author = {Doe, Jane and\n    Roe, Max},\n"
         "  title = {A {Big} Title},\n  year = {2020},\n}\n\n"
         '@misc{two,\n  author = "Jane Doe",\n  year = "2021"\n}\n'
+        "@misc{three, author = {Doe, Jane and Max van den Roe and {The Team}}, year = {2022}}\n"
+        "@misc{four, author = {{The Team}}}\n@misc{five, title = {Nobody's}}\n"
     )
     known = myst.references(path)
-    assert known["one"] == {"author": "Doe, Jane and Roe, Max", "title": "A Big Title", "year": "2020"}
-    assert known["two"]["year"] == "2021"
+    assert known == {
+        "one": "Doe and Roe, 2020", "two": "Doe, 2021", "three": "Doe et al., 2022", "four": "The Team", "five": "five",
+    }  # fmt: skip
     assert myst.references(tmp_path / "none.bib") == {}
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
 import mujoco
@@ -18,6 +19,8 @@ from ilbook.draw.view import View
 from ilbook.errors import UserError
 from ilbook.page import media, viz
 from ilbook.tasks.avoid import Avoid
+from ilbook.tasks.insert import Insert
+from ilbook.tasks.pickplace import PickPlace
 from ilbook.tasks.pusht import TARGET, WORLD, PushT
 
 BLUE, SLATE, GREEN = (31, 89, 178), (115, 128, 148), (140, 204, 148)
@@ -38,7 +41,7 @@ def near(frame, colour):
 
 def drawings(task_type, size):
     """Both ways to draw, where both exist."""
-    ways = [Drawing(task_type.load_model(), size, getattr(task_type, "camera", "top"))]
+    ways = [Drawing(task_type.load_model(), size, task_type.camera)]
     return ways if gl.choose().name == "none" else [*ways, renderer(task_type, size)]
 
 
@@ -66,12 +69,13 @@ def test_the_whole_workspace_shows_with_a_margin():
 
 
 @needs_gl
-@pytest.mark.parametrize("task_type", [PushT, Avoid])
+@pytest.mark.parametrize("task_type", [PushT, Avoid, Insert, PickPlace])
 @pytest.mark.parametrize("size", [96, 256])
 def test_the_plain_drawing_is_like_opengl(task_type, size):
+    """Up to the edges, which it smooths in small pictures only: a policy that looks sees the same with either."""
     plain, full = (drawing.frames(positions(task_type, 6)).astype(float) for drawing in drawings(task_type, size))
-    assert np.abs(plain - full).mean() < 1.0  # of 255
-    assert np.abs(plain - np.roll(plain, 3, axis=1)).mean() > 2.0, "the bar above would not see a shift of 3 pixels"
+    assert np.abs(plain - full).mean() < (0.1 if size == 96 else 1.0)  # of 255
+    assert np.abs(plain - np.roll(plain, 3, axis=1)).mean() > 1.5, "the bar above would not see a shift of 3 pixels"
 
 
 SHAPES = """<mujoco><visual><headlight ambient=".55 .55 .55" diffuse=".45 .45 .45" specular="0 0 0"/></visual>
@@ -81,12 +85,13 @@ SHAPES = """<mujoco><visual><headlight ambient=".55 .55 .55" diffuse=".45 .45 .4
 <geom type="box" pos=".2 .2 .1" euler="20 30 40" size=".1 .05 .05" rgba=".2 .2 .8 1"/>
 <geom type="box" pos=".2 -.2 .5" size=".15 .15 .01" rgba="0 .6 0 .5"/>
 <geom type="cylinder" pos=".2 -.2 .1" euler="90 0 0" size=".03 .1" rgba=".1 .1 .1 1"/>
-<body pos="-.2 .2 .1"><joint type="slide"/><geom type="sphere" size=".1" rgba=".9 .6 .1 1"/></body>
+<geom type="ellipsoid" pos="-.3 .35 .1" size=".1 .05 .03" rgba=".7 .3 .6 1"/>
+<body pos="-.2 .1 .1"><joint type="slide"/><geom type="sphere" size=".1" rgba=".9 .6 .1 1"/></body>
 </worldbody></mujoco>"""
 
 
 class Shapes:
-    name = "shapes"
+    name, camera = "shapes", "top"
 
     @classmethod
     def load_model(cls):
@@ -96,8 +101,7 @@ class Shapes:
 @needs_gl
 def test_every_shape_can_be_drawn_tilted_and_half_transparent():
     plain, full = (drawing.frames(np.zeros((1, 1))).astype(float) for drawing in drawings(Shapes, 128))
-    assert np.abs(plain - full).mean() < 6.0  # round and tilted things are shaded only on average
-    assert np.abs(plain - full).max(axis=-1).mean() < 8.0
+    assert np.abs(plain - full).max(axis=-1).mean() < 2.0
 
 
 # -- any camera ------------------------------------------------------------------------------------------------------
@@ -150,7 +154,7 @@ def test_the_plain_drawing_is_like_opengl_through_any_camera(task_type):
     qpos = np.concatenate([placed((0.2, -0.1, 0.03)), placed((-0.25, 0.2, 0.03)), placed((0.0, -0.2, 0.3))])
     plain, full = (drawing.frames(qpos).astype(float) for drawing in drawings(task_type, 128))
     off = np.abs(plain - full).max(axis=-1)
-    assert off.mean() < 5.0 and (off > 40).mean() < 0.02  # of 255; round things are shaded only on average
+    assert off.mean() < 0.5 and (off > 40).mean() < 0.003  # of 255
     assert (np.abs(plain - np.roll(plain, 5, axis=2)).max(axis=-1) > 40).mean() > 0.03, "the bar above sees no shift"
 
 
@@ -160,7 +164,7 @@ def test_things_appear_where_the_camera_sees_them(way, task_type):
     drawing = drawings(task_type, 256)[way]
     for ball in ((0.25, 0.25, 0.04), (0.3, -0.2, 0.2), (0.35, 0.0, 0.1)):
         (frame,) = drawing.frames(placed((-0.3, 0.3, 0.03), ball))
-        assert np.allclose(centre(frame, DEEP), drawing.to_pixels(np.array([ball]))[0], atol=1.0)
+        assert np.allclose(centre(frame, DEEP), drawing.view.to_pixels(np.array([ball]))[0], atol=1.0)
 
 
 @pytest.mark.parametrize("way", range(2 if gl.choose().name != "none" else 1))
@@ -168,11 +172,11 @@ def test_what_is_nearer_covers_what_is_farther(way):
     drawing = drawings(Scene, 128)[way]
     sight = drawing.view.position - [0.1, -0.1, 0.1]
     near, far = (np.array([0.1, -0.1, 0.1]) + share * sight for share in (0.2, 0.0))
-    column, row = drawing.to_pixels(near[None])[0].astype(int)
+    column, row = drawing.view.to_pixels(near[None])[0].astype(int)
     assert drawing.frames(placed(near, far))[0, row, column].argmax() == 0, "the cube is in front of the ball"
     assert drawing.frames(placed(far, near))[0, row, column].argmax() == 2, "the ball is in front of the cube"
     for x, y in ((0.2, -0.2), (-0.3, 0.3), (0.35, 0.25)):  # parts of the table are nearer than these
-        column, row = drawing.to_pixels(np.array([[x, y, 0.06]]))[0].astype(int)
+        column, row = drawing.view.to_pixels(np.array([[x, y, 0.06]]))[0].astype(int)
         (frame,) = drawing.frames(placed((x, y, 0.03), (0, 0, 0.5)))
         assert (frame[row, column, 1:] < 60).all(), "the cube stands on the table"
 
@@ -220,6 +224,18 @@ def test_only_a_straight_flat_camera_has_a_window():
     turned = SHAPES.replace('pos="0 0 2" projection', 'pos="0 0 2" euler="0 0 5" projection')
     with pytest.raises(UserError, match="'top' is turned"):
         _ = Drawing(mujoco.MjModel.from_xml_string(turned), 32).window
+
+
+def test_a_scene_may_be_a_value():
+    @dataclass(frozen=True)
+    class Zoomed:
+        fovy: int
+        name, camera = "zoomed", "front"
+
+        def load_model(self):
+            return mujoco.MjModel.from_xml_string(SCENE.replace('fovy="45"', f'fovy="{self.fovy}"'))
+
+    assert renderer(Zoomed(30), 64) is renderer(Zoomed(30), 64) is not renderer(Zoomed(40), 64)
 
 
 def test_a_perturbed_task_has_its_own_pictures():
@@ -364,7 +380,7 @@ def test_a_forked_child_draws_and_the_end_of_the_process_is_quiet():
 
 
 def test_without_opengl_the_plain_drawing_is_used():
-    code = "from ilbook.tasks.pusht import PushT; from ilbook.tasks.render import renderer; r = renderer(PushT, 32);"
+    code = "from ilbook.tasks.pusht import PushT; from ilbook.draw.render import renderer; r = renderer(PushT, 32);"
     code += "print(type(r).__name__, PushT(1).render(PushT(1).state, 32).shape)"
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -381,9 +397,6 @@ def test_what_cannot_be_drawn_is_refused():
         model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{content}</worldbody></mujoco>")
         with pytest.raises(UserError, match=words):
             Drawing(model, 32)
-    ellipsoid = SHAPES.replace('type="sphere" size=".1"', 'name="egg" type="ellipsoid" size=".1 .2 .3"')
-    with pytest.raises(UserError, match="geom egg"):
-        Drawing(mujoco.MjModel.from_xml_string(ellipsoid), 32)
     for drawing in drawings(PushT, 96):
         with pytest.raises(UserError, match=r"\(n, 5\)"):
             drawing.frames(np.zeros((2, 4)))

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
-from statsmodels.stats.proportion import proportion_confint
 
 from ilbook import stats
 from ilbook.errors import UserError
@@ -21,9 +20,9 @@ def table(a, b):
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))), st.sampled_from([0.9, 0.95]))
-def test_wilson_agrees_with_statsmodels(counts, level):
+def test_wilson_agrees_with_scipy(counts, level):
     successes, n = counts
-    low, high = proportion_confint(successes, n, 1 - level, method="wilson")
+    low, high = scipy_stats.binomtest(successes, n).proportion_ci(level, method="wilson")
     estimate = stats.wilson(successes, n, level)
     assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=1e-12)
     assert estimate.low <= estimate.effect <= estimate.high
@@ -133,6 +132,23 @@ def test_verdict(low, high, word):
     assert stats.verdict(Estimate(0.05, low, high, 10, 1, "given"), 0.1) == word
 
 
+def test_the_smallest_visible_effect_is_seen_in_four_of_five_repetitions():
+    rng, n, found = np.random.default_rng(6), 150, []
+    width = stats.paired_bootstrap(table(rng.normal(0, 1, n), np.zeros(n)), "a", "b", "score")
+    effect = stats.smallest_visible(width)
+    assert effect == pytest.approx(1.4294 * (width.high - width.low) / 2, rel=1e-4)
+    for _ in range(300):
+        estimate = stats.paired_bootstrap(table(rng.normal(effect, 1, n), np.zeros(n)), "a", "b", "score", n_boot=500)
+        found.append(estimate.low > 0)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+
+
+def test_the_smallest_visible_effect_does_not_depend_on_the_effect_and_is_0_for_what_is_exact():
+    assert stats.smallest_visible(Estimate(0.3, 0.3, 0.3, 50, 0, "exact")) == 0
+    assert stats.smallest_visible(Estimate(0.7, 0.6, 0.8, 50, 1, "given")) == pytest.approx(0.1429, abs=1e-4)
+    assert stats.smallest_visible(Estimate(-5.0, -5.1, -4.9, 50, 1, "given")) == pytest.approx(0.1429, abs=1e-4)
+
+
 @pytest.mark.parametrize("numbers", [(float("nan"), 0, 1), (0, 0, float("inf")), (0, 1, -1)])
 def test_an_estimate_is_an_interval(numbers):
     with pytest.raises(UserError, match="estimate"):
@@ -181,7 +197,7 @@ def test_interval_of_the_mode_entropy_covers_the_truth(probabilities):
     covered = []
     for _ in range(80):
         table = modes_table(rng.choice(len(probabilities), size=100, p=probabilities))
-        estimate = stats.mode_entropy(table, "a", 24, n_boot=400, rng=rng)
+        estimate = stats.mode_entropy(table, "a", 24, n_boot=400)
         covered.append(estimate.low - 1e-9 <= truth <= estimate.high + 1e-9)
     assert np.mean(covered) >= 0.86
 

@@ -1,9 +1,10 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
-from statsmodels.stats.proportion import proportion_confint
 
 from ilbook import stats
 from ilbook.errors import UserError
@@ -16,16 +17,17 @@ INTERVALS = [stats.wilson, stats.clopper_pearson, stats.jeffreys]
 
 
 @given(COUNTS, st.sampled_from([0.9, 0.95]))
-def test_clopper_pearson_agrees_with_statsmodels(counts, level):
+def test_clopper_pearson_agrees_with_scipy(counts, level):
     estimate = stats.clopper_pearson(*counts, level)
-    assert (estimate.low, estimate.high) == pytest.approx(proportion_confint(*counts, 1 - level, "beta"), abs=1e-9)
+    reference = scipy_stats.binomtest(*counts).proportion_ci(level, method="exact")
+    assert (estimate.low, estimate.high) == pytest.approx((reference.low, reference.high), abs=1e-9)
     assert estimate.effect == counts[0] / counts[1]
 
 
 @given(COUNTS.filter(lambda counts: 0 < counts[0] < counts[1]))
-def test_jeffreys_agrees_with_statsmodels(counts):
-    estimate = stats.jeffreys(*counts)
-    assert (estimate.low, estimate.high) == pytest.approx(proportion_confint(*counts, 0.05, "jeffreys"), abs=1e-9)
+def test_jeffreys_are_the_tails_of_the_posterior(counts):
+    estimate, belief = stats.jeffreys(*counts), Posterior(*counts, prior=0.5).interval()
+    assert (estimate.low, estimate.high) == pytest.approx((belief.low, belief.high), abs=1e-9)
 
 
 @pytest.mark.parametrize("interval", INTERVALS)
@@ -42,8 +44,10 @@ def test_no_and_only_successes_end_at_the_border(interval):
 
 
 @given(st.integers(1, 60), st.sampled_from([0.0, 0.05, 0.5, 0.73, 1.0]))
-def test_binomial_is_scipys(n, rate):
-    assert binomial(n, rate) == pytest.approx(scipy_stats.binom.pmf(np.arange(n + 1), n, rate), abs=1e-12)
+def test_binomial_is_the_textbooks(n, rate):
+    by_hand = [math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(n + 1)]
+    assert binomial(n, rate) == pytest.approx(by_hand, abs=1e-12)
+    assert binomial(n, [[rate], [0.5]]).shape == (2, 1, n + 1)
 
 
 @pytest.mark.parametrize("n", [20, 100])
@@ -138,7 +142,7 @@ def test_the_posterior_is_scipys_beta(counts, prior):
 def test_the_chance_to_be_better_is_exact(counts):
     one, other = (Posterior(*pair) for pair in counts)
     # For whole parameters there is a finite sum over successes (Miller 2015).
-    a, b, c, d = one.a, one.b, other.a, other.b
+    a, b, c, d = *one.parameters, *other.parameters
     i = np.arange(int(a))
     from scipy.special import betaln
 

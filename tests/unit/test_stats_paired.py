@@ -8,9 +8,8 @@ import pytest
 
 from ilbook import stats
 from ilbook.errors import UserError
-from ilbook.stats.bootstrap import draws
+from ilbook.stats.bootstrap import Bootstrap
 from ilbook.stats.intervals import binomial
-from ilbook.stats.paired import _percentile
 from ilbook.stats.power import discordant
 
 BOOTSTRAPS = (stats.evaluation_bootstrap, stats.paired_bootstrap, stats.nested_bootstrap)
@@ -59,8 +58,9 @@ def test_seed_t_agrees_with_scipy():
 
     values = np.random.default_rng(3).normal(0.3, 1, (4, 25))
     estimate = stats.seed_t(table(values, 0 * values), "a", "b", "score", 0.9)
-    reference = scipy_stats.ttest_1samp(values.mean(axis=1), 0).confidence_interval(0.9)
-    assert (estimate.low, estimate.high) == pytest.approx((reference.low, reference.high))
+    means = values.mean(axis=1)
+    reference = scipy_stats.t.interval(0.9, 3, means.mean(), means.std(ddof=1) / 2)
+    assert (estimate.effect, estimate.low, estimate.high) == pytest.approx((means.mean(), *reference))
     assert (estimate.n, estimate.seeds) == (100, 4)
 
 
@@ -119,12 +119,12 @@ def test_20_pairs_do_not_always():
 
 
 def test_our_replicates_give_the_ideal_interval_and_its_coverage_over_5000_tables():
-    rng, n = np.random.default_rng(4), 20
+    rng, n, bootstrap = np.random.default_rng(4), 20, Bootstrap(0.95, 2000)
 
     @cache
     def ours(wins, losses):
-        values = np.repeat([1.0, -1.0, 0.0], [wins, losses, n - wins - losses])[None]
-        return _percentile(values, draws(n, 2000, rng) @ values[0] / n, 0.95, "starts")
+        values = np.repeat([1.0, -1.0, 0.0], [wins, losses, n - wins - losses])
+        return bootstrap.estimate(values.mean(), bootstrap.draws(n) @ values / n, n, 1, "starts")
 
     inside = 0
     for _ in range(5000):

@@ -5,6 +5,7 @@ import pytest
 
 from ilbook.errors import UserError
 from ilbook.stats.sequential import step
+from ilbook.stats.sequential.base import Trial
 from ilbook.stats.sequential.savi import SaviTest, log_e
 
 
@@ -71,10 +72,10 @@ def test_running_agrees_with_simulating():
 
 
 def test_there_is_no_end_unless_one_was_planned():
-    trial = SaviTest().start()
+    trial = Trial(SaviTest())
     for _ in range(60):
         assert not trial.update(1, 1).over
-    planned = SaviTest(n_max=3).start()
+    planned = Trial(SaviTest(n_max=3))
     assert [planned.update(1, 1).over for _ in range(3)] == [False, False, True]
     with pytest.raises(UserError, match="ended after 3"):
         planned.update(1, 1)

@@ -24,7 +24,6 @@ def test_the_choice_and_its_report_come_from_different_starts():
     assert found.validation.effect == mine[mine.start.isin(VALIDATION)].success.mean()
     assert found.held_out.effect == mine[mine.start.isin(HELD_OUT)].success.mean()
     assert (found.validation.n, found.held_out.n) == (20, 40)
-    assert found.optimism == found.validation.effect - found.held_out.effect
 
 
 def test_among_equals_the_first_is_taken():
@@ -33,8 +32,9 @@ def test_among_equals_the_first_is_taken():
 
 
 def test_the_optimism_is_on_average_the_exact_one():
-    found = [select_checkpoint(table(seed=seed), VALIDATION, HELD_OUT).optimism for seed in range(150)]
-    assert np.mean(found) == pytest.approx(best_of([0.5] * 5, 20) - 0.5, abs=0.03)
+    found = [select_checkpoint(table(seed=seed), VALIDATION, HELD_OUT) for seed in range(150)]
+    optimism = [one.validation.effect - one.held_out.effect for one in found]
+    assert np.mean(optimism) == pytest.approx(best_of([0.5] * 5, 20) - 0.5, abs=0.03)
 
 
 @pytest.mark.parametrize("rates", [[0.5] * 10, [0.2, 0.5, 0.55], [0.7]])

@@ -4,16 +4,15 @@ Both policies run from the same list of starts. After t pairs the state is (x, y
 second policy; a test stops in it with a probability that only t, x and y decide.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ilbook import used
 from ilbook.errors import UserError
-from ilbook.stats.estimate import check_pairs, check_rate, outcomes, same_length
+from ilbook.stats.estimate import check_rate, outcomes, paired_outcomes
 
 
 @dataclass(frozen=True)
@@ -54,81 +53,75 @@ class SequentialTest(ABC):
 
     n_max: int | None
 
+    def __post_init__(self) -> None:
+        used.note_type(type(self))
+
     @abstractmethod
     def stop(self, first: np.ndarray, second: np.ndarray) -> tuple[float, str]:
         """Probability of stopping after these outcomes (t,), (t,), and which policy is then declared better."""
 
-    def start(self, rng: np.random.Generator | None = None) -> Trial:
-        """A new trial, to be fed one pair at a time. `rng` tosses the coin of a randomised boundary.
-
-        Without it such a boundary does not stop: a little less power, never more false alarms, no chance involved.
-        """
-        return Trial(self, rng)
-
     def run(self, first: Sequence[float], second: Sequence[float], rng: np.random.Generator | None = None) -> Decision:
         """The decision for two lists of outcomes (T,) of 0 and 1 on the same starts, in the order they were run."""
-        one, other = outcomes(first, "the first policy"), outcomes(second, "the second policy")
-        same_length(one, other)
+        one, other = paired_outcomes(first, second)
         if self.n_max is not None and len(one) > self.n_max:
             raise UserError(
                 f"{len(one)} pairs were run but the test was made for {self.n_max}; its error rate ends there"
             )
-        trial = self.start(rng)
+        trial = Trial(self, rng)
         for pair in zip(one, other, strict=True):
-            decision = trial.update(*pair)
-            if decision.over:
+            if trial.update(*pair).over:
                 break
-        return decision
+        return trial.decision
 
 
 @dataclass
 class Trial:
-    """A sequential test under way. The only thing here that changes: it may be used once."""
+    """A sequential test under way, fed one pair at a time. The only thing here that changes: it may be used once.
+
+    `rng` tosses the coin of a randomised boundary. Without it such a boundary does not stop: a little less power, never
+    more false alarms, no chance involved.
+    """
 
     test: SequentialTest
     rng: np.random.Generator | None = None
-    _first: list[float] = field(default_factory=list, repr=False)
-    _second: list[float] = field(default_factory=list, repr=False)
-    _better: str | None = None
-
-    @property
-    def decision(self) -> Decision:
-        """Where the trial stands."""
-        pairs = len(self._first)
-        over = self._better is not None or pairs == self.test.n_max
-        return Decision(self._better, pairs, (int(sum(self._first)), int(sum(self._second))), over)
+    decision: Decision = Decision(None, 0, (0, 0), False)  # where the trial stands
+    _pairs: list[np.ndarray] = field(default_factory=list, repr=False)
 
     def update(self, first: float | None, second: float | None) -> Decision:
         """Add the outcomes of both policies from the next start; a UserError for half a pair or after the end."""
         if first is None or second is None:
-            raise UserError(
-                "a pair needs the outcome of both policies from the same start; run the one that is missing"
-            )
+            raise UserError("a pair needs the outcome of both policies from one start; run the one that is missing")
         if self.decision.over:
             raise UserError(
-                f"this trial ended after {len(self._first)} pairs; more looks would break its error rate, "
+                f"this trial ended after {self.decision.pairs} pairs; more looks would break its error rate, "
                 "so plan a new trial on new starts"
             )
-        pair = outcomes([first, second], "the pair")
-        self._first.append(float(pair[0]))
-        self._second.append(float(pair[1]))
-        weight, better = self.test.stop(np.array(self._first), np.array(self._second))
-        if weight >= 1 or (weight > 0 and self.rng is not None and self.rng.random() < weight):
-            self._better = better
+        self._pairs.append(outcomes([first, second], "the pair"))
+        one, other = np.transpose(self._pairs)
+        weight, better = self.test.stop(one, other)
+        stops = weight >= 1 or (weight > 0 and self.rng is not None and self.rng.random() < weight)
+        over = stops or len(one) == self.test.n_max
+        self.decision = Decision(better if stops else None, len(one), (int(one.sum()), int(other.sum())), over)
         return self.decision
 
 
+@dataclass(frozen=True, eq=False)
 class CountTest(SequentialTest):
     """A sequential test whose rule depends on the counts alone, so that everything about it can be computed."""
 
-    n_max: int
+    boundaries: Sequence[np.ndarray] = field(repr=False)  # after 0, 1, ..., n_max pairs, see `at`
 
-    @abstractmethod
+    @property
+    def n_max(self) -> int:
+        """Pairs that the test was made for."""
+        return len(self.boundaries) - 1
+
     def at(self, t: int) -> np.ndarray:
         """Probability (t + 1, t + 1) of stopping after t pairs, by successes of the first and the second policy.
 
         Where the second has more it is declared better, and the other way round.
         """
+        return self.boundaries[t]
 
     def stop(self, first: np.ndarray, second: np.ndarray) -> tuple[float, str]:
         """See `SequentialTest`."""
@@ -141,16 +134,15 @@ class CountTest(SequentialTest):
         Propagates the probability of every state that is not stopped yet. `coin=False`: trials without a generator.
         """
         check_rate(p_first, p_second)
-        first, second = np.zeros((2, self.n_max + 1))
+        chances = np.zeros((2, self.n_max + 1))
         alive = np.ones((1, 1))
         for t in range(1, self.n_max + 1):
             alive = add_pair(alive, p_first, p_second)
             weights = self.at(t)
             stopped = alive * (weights if coin else weights >= 1)
-            first[t] = first[t - 1] + np.tril(stopped, -1).sum()
-            second[t] = second[t - 1] + np.triu(stopped, 1).sum()
+            chances[:, t] = np.tril(stopped, -1).sum(), np.triu(stopped, 1).sum()
             alive = alive - stopped
-        return Stopping(first, second)
+        return Stopping(*np.cumsum(chances, axis=1))
 
 
 def add_pair(mass: np.ndarray, p_first: float | np.ndarray, p_second: float | np.ndarray) -> np.ndarray:
@@ -164,9 +156,3 @@ def add_pair(mass: np.ndarray, p_first: float | np.ndarray, p_second: float | np
     after[..., :-1] = (1 - q) * rows
     after[..., 1:] += q * rows
     return after
-
-
-def dead_time(n_max: int) -> int:
-    """Pairs during which a test may not stop: max(4, floor(log2 n_max) + 1) (Snyder et al. 2025)."""
-    check_pairs(n_max, "n_max")
-    return max(4, int(n_max).bit_length())

@@ -1,14 +1,13 @@
 """A test that is valid at any time, without a planned end: the e-process for two success rates."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ilbook.stats.estimate import check_alpha, check_pairs, check_rate, check_sides, outcomes, same_length
+from ilbook import used
+from ilbook.stats.estimate import check_alpha, check_rate, check_whole, paired_outcomes
 from ilbook.stats.sequential.base import SequentialTest, Stopping
 
 
@@ -25,10 +24,10 @@ class SaviTest(SequentialTest):
     n_max: int | None = None  # a plan to stop, which the error rate does not need
 
     def __post_init__(self) -> None:
-        check_alpha(self.alpha)
-        check_sides(self.sides)
+        super().__post_init__()
+        check_alpha(self.alpha, self.sides)
         if self.n_max is not None:
-            check_pairs(self.n_max, "n_max")
+            check_whole(self.n_max, "n_max")
 
     @property
     def threshold(self) -> float:
@@ -51,19 +50,17 @@ class SaviTest(SequentialTest):
         error is at most 0.5 / sqrt(n_trials).
         """
         check_rate(p_first, p_second)
-        check_pairs(n_max, "n_max")
-        check_pairs(n_trials, "n_trials")
+        check_whole(n_max, "n_max")
+        check_whole(n_trials, "n_trials")
         first, second = rng.random((2, n_trials, n_max)) < np.array([p_first, p_second])[:, None, None]
         reached = np.zeros((2, n_trials, n_max), dtype=bool)
         reached[1] = log_e(first, second) >= self.threshold
         if self.sides == 2:
             reached[0] = log_e(second, first) >= self.threshold
         when = np.where(reached.any(axis=2), reached.argmax(axis=2), n_max)  # (2, trials)
-        stopped = np.zeros((2, n_max + 1))
-        for side in (0, 1):
-            mine = when[side][when[side] < when[1 - side]]
-            stopped[side, 1:] = np.cumsum(np.bincount(mine, minlength=n_max)) / n_trials
-        return Stopping(*stopped)
+        sooner = [when[side][when[side] < when[1 - side]] for side in (0, 1)]
+        stopped = np.stack([np.bincount(one + 1, minlength=n_max + 1) for one in sooner])  # (2, n_max + 1)
+        return Stopping(*(np.cumsum(stopped, axis=1) / n_trials))
 
 
 def log_e(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -73,10 +70,10 @@ def log_e(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndar
     against the nearest equal rate, their mean; 1 while the second does not look better. Under the null its expectation
     is at most 1 by the inequality of the means, whatever the rates, so Ville's inequality bounds its maximum.
     """
+    used.note("stats.sequential.savi")
     one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if one.ndim < 2:
-        one, other = outcomes(one, "the first policy"), outcomes(other, "the second policy")
-    same_length(one.T, other.T)
+        one, other = paired_outcomes(one, other)
     seen = np.arange(one.shape[-1])
     p, q = ((1 + np.cumsum(x, axis=-1) - x) / (2 + seen) for x in (one, other))
     null = (p + q) / 2

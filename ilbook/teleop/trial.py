@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import ipywidgets as ipw
 import matplotlib.pyplot as plt
@@ -13,12 +13,12 @@ import numpy as np
 
 from ilbook.errors import UserError
 from ilbook.page import viz
+from ilbook.page.live import is_live
 from ilbook.page.media import Picture
 from ilbook.stats.sequential.base import Decision, SequentialTest
-from ilbook.stats.sequential.peeking import FIRST_LOOK, fisher_p
+from ilbook.stats.sequential.peeking import FIRST_LOOK, PeekingTest, fisher_p
 from ilbook.stats.sequential.savi import SaviTest
 from ilbook.stats.sequential.step import synthesise
-from ilbook.teleop.widgets import is_live
 
 WORLDS = ((0.5, 0.5), (0.5, 0.5), (0.4, 0.7), (0.7, 0.4))  # rates of A and B; in half of the trials they are equal
 NEITHER = "neither"
@@ -54,42 +54,31 @@ class Contest:
         a, b = self.rates
         return NEITHER if a == b else "A" if a > b else "B"
 
+    @cached_property
+    def p_values(self) -> np.ndarray:
+        """Fisher's two-sided p-values after 0, 1, ..., n_max pairs (n_max + 1,); 1 before the first."""
+        successes = self.outcomes.cumsum(axis=0).tolist()
+        return np.array([1.0, *(fisher_p(t)[tuple(sums)] for t, sums in enumerate(successes, start=1))])
+
     def go(self, pairs: int) -> None:
         """Run some pairs more, as far as the plan goes."""
         if self.answer is None:
             self.shown = min(self.shown + pairs, self.n_max)
 
-    def p_value(self, pairs: int) -> float:
-        """Fisher's two-sided p-value after so many pairs; 1 before the first."""
-        return float(fisher_p(pairs)[tuple(self.outcomes[:pairs].sum(axis=0))]) if pairs else 1.0
-
     def peek(self) -> float:
         """The p-value now; this look is remembered."""
         if self.shown and self.answer is None and self.shown not in self.looks:
             self.looks.append(self.shown)
-        return self.p_value(self.shown)
+        return float(self.p_values[self.shown])
 
     def decide(self, answer: str) -> None:
-        """The reader's verdict; it ends the trial."""
-        if answer not in ("A", "B", NEITHER):
-            raise UserError(f"answer {answer!r} is none of A, B and {NEITHER}")
+        """The reader's verdict, "A", "B" or "neither"; it ends the trial."""
         self.answer = self.answer or answer
 
     def said(self, test: SequentialTest) -> tuple[str, Decision]:
         """What a sequential test makes of the same pairs, had one looked after each: its answer, and when."""
         decision = test.run(*self.outcomes.T)
         return {"first": "A", "second": "B", None: NEITHER}[decision.better], decision
-
-
-def naive(contest: Contest) -> None:
-    """Play a contest by the habit: look after every pair, and stop as soon as p is small."""
-    while contest.shown < contest.n_max:
-        contest.go(1)
-        if contest.shown >= FIRST_LOOK and contest.peek() <= contest.alpha:
-            a, b = contest.outcomes[: contest.shown].sum(axis=0)
-            contest.decide("A" if a > b else "B")
-            return
-    contest.decide(NEITHER)
 
 
 @lru_cache(maxsize=4)
@@ -102,49 +91,35 @@ def draw(contest: Contest, tests: Mapping[str, SequentialTest]) -> Picture:
     """Outcomes above, p-values below: those that the reader saw, and after the answer all, with what the tests said."""
     viz.style()
     fig, (above, below) = plt.subplots(2, 1, figsize=(7.0, 4.2), sharex=True, height_ratios=(1, 2.6))
-    at = np.arange(1, contest.shown + 1)
-    for row, outcomes in enumerate(contest.outcomes[: contest.shown].T):
-        for value, marker, role in ((1, "o", "target"), (0, "x", "failure")):
-            chosen = at[outcomes == value]
-            above.scatter(chosen, 0 * chosen + row, s=16, marker=marker, color=viz.colour(role), linewidths=1.2)
+    for value, marker, role in ((1, "o", "target"), (0, "x", "failure")):
+        pairs, rows = np.nonzero(contest.outcomes[: contest.shown] == value)
+        above.scatter(pairs + 1, rows, s=16, marker=marker, color=viz.colour(role), linewidths=1.2)
     above.set_yticks([0, 1], ["A", "B"])
     above.set(ylim=(1.6, -0.6), title="Success (green dots) and failure (crosses) on the same starts")
-    over = contest.answer is not None
-    pairs = np.arange(1, contest.n_max + 1)
-    if over:
-        below.plot(pairs, [_drawn(contest, t) for t in pairs], color=viz.colour("method"))
-        below.axvline(
-            contest.shown, color=viz.colour("failure"), linewidth=1.4, label=f"stopped here: {WORDS[contest.answer]}"
-        )
+    words = f"Outcomes of two policies on {contest.shown} common starts, and {len(contest.looks)} of Fisher's p-values."
+    drawn = np.maximum(contest.p_values, SMALLEST_P)
+    if contest.answer is not None:
+        below.plot(np.arange(1, len(drawn)), drawn[1:], color=viz.colour("method"))
+        stopped = f"stopped here: {WORDS[contest.answer]}"
+        below.axvline(contest.shown, color=viz.colour("failure"), linewidth=1.4, label=stopped)
+        said = []
         for (name, test), line in zip(tests.items(), ("--", ":"), strict=True):
             answer, decision = contest.said(test)
             # Where a test never stops there is no line, only its name in the legend.
             place = np.nan if answer == NEITHER else decision.pairs
-            below.axvline(place, color=viz.INK, linestyle=line, label=f"{name}: {WORDS[answer]}")
+            said.append(f"{name}: {WORDS[answer]}")
+            below.axvline(place, color=viz.INK, linestyle=line, label=said[-1])
         fig.legend(loc="outside lower center", ncols=3)
-    seen = [_drawn(contest, t) for t in contest.looks]
-    below.plot(contest.looks, seen, "o", color=viz.colour("method"), markersize=4)
+        words += (
+            f" The trial was stopped after {contest.shown} pairs with the verdict: {WORDS[contest.answer]}. "
+            f"Over all {contest.n_max} pairs the p-value is lowest at {contest.p_values.min():.3f} and ends at "
+            f"{contest.p_values[-1]:.2f}. {'; '.join(said)}. True rates: {contest.rates[0]:g} and {contest.rates[1]:g}."
+        )
+    below.plot(contest.looks, drawn[contest.looks], "o", color=viz.colour("method"), markersize=4)
     below.axhline(contest.alpha, color=viz.colour("baseline"), linewidth=1.4)
     below.set(yscale="log", xlim=(0, contest.n_max + 1), ylim=(SMALLEST_P, 1.5), xlabel="pairs", ylabel="Fisher's p")
     below.set_title(f"p-values that were looked at (dots), and the level {contest.alpha:g} (orange line)")
-    return viz.picture(fig, _described(contest, tests))
-
-
-def _drawn(contest: Contest, pairs: int) -> float:
-    return max(contest.p_value(pairs), SMALLEST_P)
-
-
-def _described(contest: Contest, tests: Mapping[str, SequentialTest]) -> str:
-    words = f"Outcomes of two policies on {contest.shown} common starts, and {len(contest.looks)} of Fisher's p-values."
-    if contest.answer is None:
-        return words
-    lowest = min(contest.p_value(t) for t in range(1, contest.n_max + 1))
-    said = "; ".join(f"{name}: {WORDS[contest.said(test)[0]]}" for name, test in tests.items())
-    return (
-        f"{words} The trial was stopped after {contest.shown} pairs with the verdict: {WORDS[contest.answer]}. "
-        f"Over all {contest.n_max} pairs the p-value is lowest at {lowest:.3f} and ends at "
-        f"{contest.p_value(contest.n_max):.2f}. {said}. True rates: {contest.rates[0]:g} and {contest.rates[1]:g}."
-    )
+    return viz.picture(fig, words)
 
 
 # -- the widget --------------------------------------------------------------------------------------------------------
@@ -211,11 +186,9 @@ class TrialDesk(ipw.VBox):
 
     def _show(self, words: str) -> None:
         over = self.contest.answer is not None
-        full = self.contest.shown == self.n_max
         for button in (self.run_one, self.run_five):
-            button.disabled = over or full
-        self.peek.disabled = over or self.contest.shown == 0
-        for button in self.verdicts.values():
+            button.disabled = over or self.contest.shown == self.n_max
+        for button in (self.peek, *self.verdicts.values()):
             button.disabled = over or self.contest.shown == 0
         self.next.disabled = not over
         self.status.value = f"<b>{html.escape(words)}</b>"
@@ -247,18 +220,20 @@ def sequential_trial(
 
 def recorded(n_max: int = 50, alpha: float = 0.05, seed: int = 0) -> Picture:
     """A trial of two policies with equal rates in which whoever peeks is fooled, and the sequential tests are not."""
-    tests, rng = sequential_tests(n_max, alpha), np.random.default_rng(seed)
+    habit, tests, rng = PeekingTest(fisher_p, n_max, alpha), sequential_tests(n_max, alpha), np.random.default_rng(seed)
     for _ in range(MOST_TRIED):
         contest = Contest.drawn((0.5, 0.5), n_max, alpha, rng)
-        naive(contest)
-        fooled = contest.answer != NEITHER and contest.p_value(n_max) > 4 * alpha
+        answer, decision = contest.said(habit)
+        fooled = answer != NEITHER and contest.p_values[-1] > 4 * alpha
         if fooled and all(contest.said(test)[0] == NEITHER for test in tests.values()):
             break
     else:
         raise UserError(f"none of {MOST_TRIED} trials of {n_max} pairs fools at level {alpha}; use more pairs")
+    contest.shown, contest.looks = decision.pairs, list(range(FIRST_LOOK, decision.pairs + 1))
+    contest.decide(answer)
     shown = draw(contest, tests)
     title = (
         "A recorded trial of two policies that are equally good, chosen because it fools: with a look after every pair "
         f"one stops after {contest.shown}. In JupyterLab, this cell lets you run such trials yourself."
     )
-    return Picture(shown.png, shown.alt, title, shown.width)
+    return Picture(shown.data, shown.alt, title, shown.width)

@@ -1,0 +1,150 @@
+"""Published results: which claims the notebooks declare, what became of them, whether that is stale, how it repeats."""
+
+import ast
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from ilbook import stats
+from ilbook.errors import UserError
+from ilbook.page import versions
+from ilbook.page.claims import Claim
+from ilbook.paths import root
+from ilbook.press import notebook as notebooks
+
+PROFILES = ("lecture", "full")  # smoke evaluates nothing
+UNDECIDED = "not evaluated"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A committed result, and why it is stale ("" if it is not)."""
+
+    notebook: str
+    profile: str
+    result: dict
+    provenance: dict
+    stale: str
+
+    @property
+    def claims(self) -> dict[str, dict]:
+        """What the run says about each claim, by its id."""
+        return {claim["id"]: claim for claim in self.result.get("claims", [])}
+
+    def others(self, claim: str) -> dict[str, dict]:
+        """Outcomes of a claim with other seeds and all else equal: {seed: {"verdict", "effect", "low", "high"}}."""
+        kept = replications().get(self.notebook, {}).get(self.profile, {}).get(claim, {})
+        return {seed: outcome for seed, outcome in kept.items() if outcome["key"] == key_of(self.provenance)}
+
+
+def published() -> Iterator[Published]:
+    """All that lies in data/results, in order."""
+    keys = {path.stem: versions.notebook_key(path) for path in notebooks.paths(root())}
+    for path in sorted(published_path("any", "any").parents[1].glob("*/*.json")):
+        both = read_json(path)
+        for name in ("result", "provenance"):
+            if not isinstance(both.get(name), dict):
+                raise UserError(f"{path} has no {name!r}; publish the result again with ilbook run --publish")
+        key = keys.get(path.parent.name)
+        stale = versions.stale(both["provenance"], key) if key else "its notebook is gone"
+        yield Published(path.parent.name, path.stem, both["result"], both["provenance"], stale)
+
+
+def rows() -> list[dict]:
+    """One row per declared claim and profile: what was published, and how far it can be trusted.
+
+    Nulls and "not evaluated" where nothing is. `smallest_visible` is the least effect that the comparison could have
+    told from none, `replications` says in how many seeds the verdict was the same.
+    """
+    found = {(result.notebook, result.profile): result for result in published()}
+    return [
+        _row(claim, path.stem, profile, found.get((path.stem, profile)))
+        for path in notebooks.paths(root())
+        for claims in [declared(path)]
+        for profile in PROFILES
+        for claim in claims
+    ]
+
+
+def _row(claim: Claim, notebook: str, profile: str, result: Published | None) -> dict:
+    record = result.claims.get(claim.id, {}) if result else {}
+    row = {"id": claim.id, "method": claim.method, "notebook": notebook, "sentence": claim.sentence}
+    # The minimum is the one that the verdict was given for; where the notebook has changed since, the row is stale.
+    row |= {"verdict": UNDECIDED, "effect": None, "low": None, "high": None, "minimum": claim.minimum}
+    row |= {"n": None, "seeds": None, "profile": profile, "stale": False, "why": "", "commit": None}
+    row |= {"smallest_visible": None, "replications": None}
+    if not record:
+        return row
+    row |= {key: record[key] for key in ("verdict", "effect", "low", "high", "minimum", "n", "seeds")}
+    row |= {"stale": bool(result.stale), "why": result.stale, "commit": result.provenance.get("commit")}
+    if record["baseline"] is not None:
+        numbers = (record[key] for key in ("effect", "low", "high", "n", "seeds", "interval"))
+        row["smallest_visible"] = stats.smallest_visible(stats.Estimate(*numbers))
+    verdicts = Counter(outcome["verdict"] for outcome in result.others(claim.id).values())
+    if verdicts:
+        same, tried = verdicts[record["verdict"]] + 1, verdicts.total() + 1
+        row["replications"] = f"{record['verdict']} in {same} of {tried} seeds"
+    return row
+
+
+def declared(path: Path) -> list[Claim]:
+    """The claims in a notebook, read from its `Claim(...)` calls without running it; hence literals only."""
+    found: list[Claim] = []
+    for node in ast.walk(ast.Module(versions.notebook_code(path), [])):
+        # Both `Claim(...)` and `claims.Claim(...)`.
+        if isinstance(node, ast.Call) and "Claim" in (getattr(node.func, "id", None), getattr(node.func, "attr", None)):
+            found.append(_claim(node, path))
+    for claim in found:
+        if sum(other.id == claim.id for other in found) > 1:
+            raise UserError(f"{path.name}: claim id {claim.id!r} is declared twice; give each claim its own id")
+    return found
+
+
+def _claim(node: ast.Call, path: Path) -> Claim:
+    names = [entry.name for entry in fields(Claim)]
+    given = [*zip(names, node.args, strict=False), *((keyword.arg, keyword.value) for keyword in node.keywords)]
+    values = {}
+    for name, value in given:
+        try:
+            values[name] = ast.literal_eval(value)
+        except ValueError:
+            raise UserError(
+                f"{path.name}: {name or '**'} in Claim(...) is computed; write the value out, because claims are read "
+                "without running the notebook"
+            ) from None
+    try:
+        return Claim(**values)
+    except (TypeError, UserError) as error:
+        raise UserError(f"{path.name}: {error}") from None
+
+
+def published_path(notebook: str, profile: str) -> Path:
+    """Where the committed result of a notebook lies: data/results/<notebook>/<profile>.json."""
+    return root() / "data" / "results" / notebook / f"{profile}.json"
+
+
+def replications_path() -> Path:
+    return root() / "data" / "results" / "replications.json"
+
+
+def replications() -> dict[str, dict]:
+    """Outcomes of pages run with other seeds: {notebook: {profile: {claim: {seed: outcome}}}}."""
+    return read_json(replications_path()) if replications_path().exists() else {}
+
+
+def key_of(provenance: dict) -> str:
+    """Eight digits over notebook, parameters and parts: results of one key differ by their seed alone."""
+    return versions.digest([provenance.get(name) for name in ("notebook", "parameters", "parts")])[:8]
+
+
+def read_json(path: Path) -> dict:
+    """The JSON object in a file of results, or the error that says what to do about it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}); delete it and run its notebook again") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object; delete it and run its notebook again")
+    return content
