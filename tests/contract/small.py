@@ -95,7 +95,7 @@ class Streaming(ChunkSampler):
 
 
 class Gaussian(ChunkSampler):
-    """Chunks are normally distributed around a mean that is learnt: what denoising should do is known in closed form."""
+    """Chunks are normally distributed around a mean that is learnt: denoising is known in closed form."""
 
     VARIANCE = 0.25
 

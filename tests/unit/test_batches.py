@@ -14,7 +14,7 @@ from tests.contract.small import Recurrent
 
 
 def some(first: int = 0) -> Episodes:
-    """Two episodes whose numbers tell where they stand: obs = step of all, achieved = (episode, step), action = -obs."""
+    """Two episodes whose numbers tell where they stand: obs = step, achieved = (episode, step), action = -obs."""
     now = np.arange(20, dtype=np.float32)[:, None] + first
     achieved = np.column_stack([now >= 8 + first, now])
     arrays = {"obs": now, "action": -now, "achieved": achieved, "image": np.arange(20, dtype=np.uint8)[:, None]}
@@ -85,7 +85,8 @@ def test_goals_have_units_of_their_own():
 
 
 def test_two_sources_half_and_half():
-    mixed, policy = MixedBatches(WindowBatches(some()), WindowBatches(some(first=1000))), MLPPolicy(1, 1, Windows(2, 3))
+    mixed = MixedBatches(WindowBatches(some()), WindowBatches(some(first=1000)))
+    policy = MLPPolicy(1, 1, Windows(2, 3))
     for size, half in ((400, 200), (7, 4)):
         batch = draw(mixed, policy, size)
         old = batch.obs["obs"][:, -1, 0] < 1000
@@ -97,7 +98,7 @@ def test_what_the_data_lack_is_named():
     for batches, policy, words in (
         (WindowBatches(some()), Goal(), "unknown array that Goal looks at 'goal'"),
         (WindowBatches(some()), MLPPolicy(2, 1, Windows()), r"MLPPolicy takes 'obs' of shape \(2,\).* have \(1,\)"),
-        (WindowBatches(some()), MLPPolicy(1, 2, Windows()), r"takes 'action' of shape \(2,\); the episodes have \(1,\)"),
+        (WindowBatches(some()), MLPPolicy(1, 2, Windows()), r"takes 'action' of shape \(2,\); the episodes have \(1"),
         (GoalBatches(some(), "achieved"), Goal(1), r"Goal takes 'goal' of shape \(1,\); the episodes have \(2,\)"),
     ):
         with pytest.raises(UserError, match=words):

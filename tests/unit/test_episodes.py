@@ -94,7 +94,8 @@ def test_windows_repeat_at_the_edges():
 def test_windows_stay_in_their_episode(lengths, n_obs, horizon, n_past):
     episodes = some(lengths)
     rows = Windows(n_obs, horizon, n_past).indices(episodes)
-    assert rows.obs.shape == (episodes.n_steps, n_obs) and rows.past.shape == rows.past_valid.shape[:1] + (n_past,)
+    assert rows.obs.shape == (episodes.n_steps, n_obs)
+    assert rows.past.shape == rows.past_valid.shape == (episodes.n_steps, n_past)
     assert rows.action.shape == rows.valid.shape == (episodes.n_steps, horizon)
     owner, step = episodes["action"].T.astype(int)
     assert all((owner[index] == owner[:, None]).all() for index in (rows.obs, rows.action, rows.past))

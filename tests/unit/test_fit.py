@@ -26,7 +26,8 @@ class Line(Policy):
     def loss(self, batch, generator=None):
         assert self.training
         self.seen.append(batch)
-        return (self.net(self.normalisers["obs"](batch.obs["obs"])) - self.action_normaliser(batch.action)).square().mean()
+        output = self.net(self.normalisers["obs"](batch.obs["obs"]))
+        return (output - self.action_normaliser(batch.action)).square().mean()
 
     def plan(self, obs, noise, promise, memory, fresh):
         return Plan(self.action_normaliser.inverse(self.net(self.normalisers["obs"](obs["obs"]))))

@@ -67,7 +67,7 @@ def test_a_start_that_is_solved_at_once_is_passed_over():
     class Solved(Avoid):
         def start(self, rng):
             state = super().start(rng)
-            return state + [0, 0.7, 0, 0.7] if rng.random() < 0.5 else state
+            return state + np.array([0, 0.7, 0, 0.7]) if rng.random() < 0.5 else state
 
     task = Solved(max_steps=5)
     sim = task.batch(1)
@@ -102,7 +102,7 @@ def test_pictures_are_of_those_who_act():
 
 
 def test_controllers_take_over_where_they_are_put():
-    states = TASK.starts([0, 1]) + [-0.075, 0.24, -0.075, 0.24]  # past the first row
+    states = TASK.starts([0, 1]) + np.array([-0.075, 0.24] * 2)  # past the first row
     expert = AvoidExpert()
     first = next(play(TASK.batch(2), expert, [0, 1], states=states))
     assert np.array_equal(first.state, states) and expert._row.tolist() == [1, 1]
