@@ -193,6 +193,7 @@ class ChunkSampler(Policy):
 
     def __init__(self, inputs, action_size, windows, relative_to=None):
         super().__init__(inputs, action_size, windows, relative_to)
+        used.note("policies.base")
         self.noise_shape = (windows.horizon, action_size)
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ilbook import used
 from ilbook.control.base import Controller, Decision, Seed
 from ilbook.errors import UserError
 from ilbook.tasks.simulation import Simulation
@@ -59,6 +60,7 @@ def play(
     size of pictures to be taken. A controller's chance comes from the seeds too, or from `chances` where episodes share
     a start. `states` (N, S) puts the copies elsewhere than at their starts, for controllers that take over.
     """
+    used.note("rollout.play")
     seeds = list(seeds)
     if len(seeds) != sim.n_copies:
         raise UserError(f"{len(seeds)} seeds for {sim.n_copies} copies of {sim.task.name}; give one for each copy")

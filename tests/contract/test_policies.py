@@ -374,7 +374,7 @@ def test_what_does_not_fit_is_named(episodes):
 def test_a_policy_that_forgets_is_named(episodes):
     policy = Recurrent(OBS, ACTION, WINDOWS)
     policy.plan = lambda *arguments: Plan(torch.zeros(3, 4, ACTION))
-    with pytest.raises(UserError, match="Recurrent returned memory of nothing; its memory_shapes ask for {'hidden'"):
+    with pytest.raises(UserError, match=r"Recurrent returned memory of nothing; its memory_shapes ask for {'hidden'"):
         policy.act(batch(policy, episodes, 3).obs)
 
 
