@@ -262,6 +262,19 @@ def test_two_functions_of_one_name_are_two():
     assert both["make.<locals>.inner"] != both["make.<locals>.inner'"]
 
 
+def test_of_episodes_only_the_arrays_that_are_looked_at_count():
+    def episodes(**changes):
+        arrays = {"obs": np.zeros((3, 2)), "action": np.zeros((3, 1)), "image": np.zeros((3, 1)), **changes}
+        return Episodes(arrays, np.array([1, 3]))
+
+    def of_data(data):
+        return fingerprint.of_data(data, ("obs", "goal", "action"))
+
+    assert of_data(episodes()).keys() == {"obs", "action", "episode_ends", "parts"}
+    assert of_data(episodes()) == of_data(episodes(image=np.ones((3, 1))))
+    assert of_data(episodes()) != of_data(episodes(obs=np.ones((3, 2))))
+
+
 def test_episodes_and_batch_samplers_count_with_their_data(golden):
     from ilbook.learning.batches import WindowBatches
 
@@ -269,7 +282,7 @@ def test_episodes_and_batch_samplers_count_with_their_data(golden):
 
     def of(weights, obs=0.0):
         data = Episodes({"obs": np.full((3, 2), obs), "action": np.zeros((3, 1))}, np.array([1, 3]))
-        return fingerprint.of(WindowBatches(data, weights))
+        return fingerprint.of_data(WindowBatches(data, weights), ("obs", "action"))
 
     assert of([1, 1, 2])["parts"] == ["learning.batches"]
     assert of([1, 1, 2]) == of([1, 1, 2])
