@@ -1,9 +1,12 @@
-"""Three small policies that use all that a policy may: memory, past actions, noise, promises, strides, guides."""
+"""Three small policies that use all that a policy may (memory, past actions, noise, promises, strides, guides), and a
+controller by hand.
+"""
 
+import numpy as np
 import torch
 from torch import nn
 
-from ilbook.data.windows import Windows
+from ilbook.control.base import Controller, Decision
 from ilbook.nets.mlp import MLP
 from ilbook.policies.base import ChunkSampler, Plan, Policy
 
@@ -116,5 +119,26 @@ class Gaussian(ChunkSampler):
 SMALL = (Recurrent, Streaming, Gaussian)
 
 
-def windows(n_obs: int = 2, horizon: int = 4) -> Windows:
-    return Windows(n_obs, horizon, n_past=2)
+class Onward(Controller):
+    """Goes up from its command, and `aside` to the right; the copies in `broken` send nonsense at the third step."""
+
+    def __init__(self, aside: float = 0.0, broken: tuple[int, ...] = ()):
+        super().__init__()
+        self.move, self.broken, self.resets = np.array([aside, 0.02]), list(broken), 0
+
+    def _begin(self, copies, everything):
+        self.resets += 1
+        if everything:
+            self._step, self._obs = np.zeros(len(copies), dtype=int), np.zeros((len(copies), 2))
+        self._step[copies] = 0
+
+    def request(self, seen, copies):
+        self._obs[copies] = seen["obs"][:, :2]
+
+    def deliver(self, question, answer, late=0): ...
+
+    def action(self, alive, command):
+        self._step += alive
+        action = self._obs + self.move
+        action[[i for i in self.broken if self._step[i] == 3]] = np.nan
+        return Decision(action, action, alive)

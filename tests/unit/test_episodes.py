@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ilbook import used
 from ilbook.data.episodes import Episodes
 from ilbook.data.normalise import Normaliser
 from ilbook.data.windows import Windows
@@ -81,29 +82,34 @@ def test_episodes_need_actions():
 
 # -- windows ----------------------------------------------------------------------------------------------------------
 def test_windows_repeat_at_the_edges():
-    past, future, valid = Windows(n_obs=3, horizon=3).indices(some())
-    assert past[:5].tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [4, 4, 4]]
+    seen, future, valid, past, past_valid = Windows(n_obs=3, horizon=3, n_past=2).indices(some())
+    assert seen[:5].tolist() == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3], [4, 4, 4]]
     assert future[2:6].tolist() == [[2, 3, 3], [3, 3, 3], [4, 4, 4], [5, 6, 7]]
     assert valid[2:6].tolist() == [[True, True, False], [True, False, False], [True, False, False], [True] * 3]
+    assert past[:5].tolist() == [[0, 0], [0, 0], [0, 1], [1, 2], [4, 4]]
+    assert past_valid[:5].tolist() == [[False, False], [False, True], [True, True], [True, True], [False, False]]
 
 
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=6), st.integers(1, 5), st.integers(1, 9))
-def test_windows_stay_in_their_episode(lengths, n_obs, horizon):
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=6), st.integers(1, 5), st.integers(1, 9), st.integers(0, 4))
+def test_windows_stay_in_their_episode(lengths, n_obs, horizon, n_past):
     episodes = some(lengths)
-    past, future, valid = Windows(n_obs, horizon).indices(episodes)
-    assert past.shape == (episodes.n_steps, n_obs) and future.shape == valid.shape == (episodes.n_steps, horizon)
+    rows = Windows(n_obs, horizon, n_past).indices(episodes)
+    assert rows.obs.shape == (episodes.n_steps, n_obs) and rows.past.shape == rows.past_valid.shape[:1] + (n_past,)
+    assert rows.action.shape == rows.valid.shape == (episodes.n_steps, horizon)
     owner, step = episodes["action"].T.astype(int)
-    assert (owner[past] == owner[:, None]).all() and (owner[future] == owner[:, None]).all()
-    assert np.array_equal(past[:, -1], np.arange(episodes.n_steps)) and valid[:, 0].all()
-    assert np.array_equal(step[past], np.maximum(step[:, None] + np.arange(1 - n_obs, 1), 0))
+    assert all((owner[index] == owner[:, None]).all() for index in (rows.obs, rows.action, rows.past))
+    assert np.array_equal(rows.obs[:, -1], np.arange(episodes.n_steps)) and rows.valid[:, 0].all()
+    assert np.array_equal(step[rows.obs], np.maximum(step[:, None] + np.arange(1 - n_obs, 1), 0))
     left = episodes.lengths[owner] - step
-    assert np.array_equal(valid.sum(axis=1), np.minimum(left, horizon))
-    assert np.array_equal(step[future], step[:, None] + np.minimum(np.arange(horizon), left[:, None] - 1))
+    assert np.array_equal(rows.valid.sum(axis=1), np.minimum(left, horizon))
+    assert np.array_equal(step[rows.action], step[:, None] + np.minimum(np.arange(horizon), left[:, None] - 1))
+    assert np.array_equal(rows.past_valid.sum(axis=1), np.minimum(step, n_past))
+    assert np.array_equal(step[rows.past], np.maximum(step[:, None] + np.arange(-n_past, 0), 0))
 
 
-@pytest.mark.parametrize("sizes", [(0, 1), (1, 0), (-2, 3)])
+@pytest.mark.parametrize("sizes", [(0, 1), (1, 0), (-2, 3), (1, 1, -1)])
 def test_empty_windows_are_refused(sizes):
-    with pytest.raises(UserError, match="a window needs n_obs >= 1 and horizon >= 1"):
+    with pytest.raises(UserError, match="a window needs n_obs >= 1, horizon >= 1 and n_past >= 0, not"):
         Windows(*sizes)
 
 
@@ -121,3 +127,14 @@ def test_a_constant_dimension_is_only_centred():
     scaled = Normaliser(2).fit(values)(torch.tensor(values, dtype=torch.float32))
     assert scaled[:, 0].tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
     assert scaled[:, 1].abs().max() < 1e-5
+
+
+def test_a_normaliser_says_whether_it_knows_a_range():
+    normaliser = Normaliser(2)
+    assert not normaliser.fitted and torch.equal(normaliser(torch.ones(3, 2)), torch.ones(3, 2))
+    with used.collected() as parts:
+        normaliser.fit(np.zeros((3, 2)))
+    assert normaliser.fitted and parts == {"data.normalise"}
+    other = Normaliser(2)
+    other.load_state_dict(normaliser.state_dict())
+    assert other.fitted

@@ -1,37 +1,27 @@
 """Closed-loop evaluation: the table, the visited states, and that episodes do not depend on their neighbours."""
 
+import time
+
 import numpy as np
 import pytest
+import torch
 
+from ilbook import used
+from ilbook.control.receding import RecedingHorizon
+from ilbook.data.windows import Windows
 from ilbook.errors import UserError
 from ilbook.rollout.evaluate import check_starts, evaluate, shift
 from ilbook.tasks.avoid import Avoid
 from ilbook.tasks.pusht import PushT
+from tests.contract.small import Gaussian, Onward
 
 COLUMNS = ["policy", "train_seed", "start", "success", "score", "length"]
 MORE = ["perturbation", "invalid", "wall_seconds"]
 
 
-class Onward:
-    """Goes straight up from where it is; the copies in `broken` send nonsense at the third step."""
-
-    def __init__(self, broken: tuple[int, ...] = ()):
-        self.broken, self.resets, self.step = list(broken), 0, 0
-
-    def reset(self):
-        self.resets, self.step = self.resets + 1, 0
-
-    def act(self, obs):
-        self.step += 1
-        action = obs[:, :2] + [0.0, 0.02]
-        if self.step == 3:
-            action[self.broken] = np.nan
-        return action
-
-
 @pytest.fixture(scope="module")
 def result():
-    return evaluate(Avoid, Onward(broken=(2,)), [11, 4, 7, 5], "onward", train_seed=3)
+    return evaluate(Avoid(), Onward(broken=(2,)), [11, 4, 7, 5], "onward", train_seed=3)
 
 
 def test_one_row_per_episode(result):
@@ -48,7 +38,7 @@ def test_one_row_per_episode(result):
 
 
 def test_states_of_the_whole_episode(result):
-    starts = Avoid(1).starts([11, 4, 7, 5])
+    starts = Avoid().starts([11, 4, 7, 5])
     for states, start, length in zip(result.states, starts, result.table["length"], strict=True):
         assert states.shape == (length + 1, 4)
         assert np.array_equal(states[0], start)
@@ -57,7 +47,7 @@ def test_states_of_the_whole_episode(result):
 
 def test_neighbours_do_not_matter(result):
     for i, start in ((0, 11), (3, 5)):
-        alone = evaluate(Avoid, Onward(), [start], "onward", train_seed=3)
+        alone = evaluate(Avoid(), Onward(), [start], "onward", train_seed=3)
         assert np.array_equal(alone.states[0], result.states[i])
         pure = result.table.drop(columns="wall_seconds")  # all but the clock
         assert alone.table.drop(columns="wall_seconds").iloc[0].equals(pure.iloc[i])
@@ -66,15 +56,14 @@ def test_neighbours_do_not_matter(result):
 def test_the_controller_is_reset_and_progress_told():
     controller, calls = Onward(), []
     for _ in range(2):
-        evaluate(Avoid, controller, [0, 1], "onward", progress=lambda step, running: calls.append((step, running)))
+        evaluate(Avoid(), controller, [0, 1], "onward", progress=calls.append)
     assert controller.resets == 2
-    steps = [step for step, _ in calls]
-    assert steps[: len(steps) // 2] == list(range(len(steps) // 2)) == steps[len(steps) // 2 :]
-    assert calls[0] == (0, 2) and all(running >= 1 for _, running in calls)
+    assert len(calls) % 2 == 0 and calls[: len(calls) // 2] == calls[len(calls) // 2 :]
+    assert sum(calls) == 4 and calls[0] == 0  # episodes that ended in each step
 
 
 def test_a_task_without_extra_columns():
-    result = evaluate(PushT, Onward(broken=(0, 1)), [0, 1], "onward")
+    result = evaluate(PushT(), Onward(broken=(0, 1)), [0, 1], "onward")
     assert list(result.table.columns) == [*COLUMNS, *MORE]
     assert result.table["length"].tolist() == [2, 2] and result.table["success"].tolist() == [0, 0]
     assert result.table["score"].tolist() == untouched_scores([0, 1])
@@ -82,52 +71,54 @@ def test_a_task_without_extra_columns():
 
 def untouched_scores(start_seeds):
     """Scores of blocks that nobody touched."""
-    task = PushT(len(start_seeds))
-    task.reset(task.starts(start_seeds))
-    return task.score.tolist()
+    task = PushT()
+    sim = task.batch(len(start_seeds))
+    sim.reset(task.starts(start_seeds))
+    return sim.score.tolist()
+
+
+def test_how_a_policy_is_executed_stands_in_the_table():
+    torch.manual_seed(0)
+    policy = Gaussian(4, 2, Windows(1, 8)).eval()
+    policy.n_steps = 5
+    table = evaluate(Avoid(max_steps=5), RecedingHorizon(policy, 3, delay=1), [0], "gaussian").table
+    assert list(table.columns) == [*COLUMNS, "horizon", "n_exec", "delay", "n_steps", "mode", *MORE]
+    assert table.loc[0, ["horizon", "n_exec", "delay", "n_steps"]].tolist() == [8, 3, 1, 5]
+
+
+def test_what_was_used_is_noted():
+    with used.collected() as parts:
+        torch.manual_seed(0)
+        policy = Gaussian(4, 2, Windows(1, 8)).eval()
+        evaluate(Avoid(max_steps=3, shift={"lag": 1.0}), RecedingHorizon(policy), [0], "gaussian")
+    assert parts == {"nets.mlp", "control.receding", "rollout.evaluate", "tasks.avoid", "tasks.avoid:lag"}
 
 
 def test_invalid_episodes_are_reported(capsys):
-    evaluate(Avoid, Onward(broken=(0, 2)), [11, 4, 7], "onward")
+    evaluate(Avoid(), Onward(broken=(0, 2)), [11, 4, 7], "onward")
     said = capsys.readouterr().out
     assert "onward: 2 of 3 episodes ended by a number that is not finite (start 11, 7); they count as failures" in said
-    evaluate(Avoid, Onward(), [11], "onward")
+    evaluate(Avoid(), Onward(), [11], "onward")
     assert capsys.readouterr().out == ""
 
 
 def test_a_simulation_that_gives_out_is_a_failed_episode(monkeypatch):
-    judge = Avoid._judge
+    judge = Avoid.judge
 
-    def breaks(self, index, trace):
-        judge(self, index, trace)
-        if 1 in index and self.length[1] == 2:
-            self.physics[1] = np.nan
+    def breaks(self, sim, index, trace):
+        judge(self, sim, index, trace)
+        if 1 in index and sim.length[1] == 2:
+            sim._trace[1, -1] = sim.physics[1] = np.nan
 
-    monkeypatch.setattr(Avoid, "_judge", breaks)
-    table = evaluate(Avoid, Calm(), [11, 4, 7], "calm").table
+    monkeypatch.setattr(Avoid, "judge", breaks)
+    table = evaluate(Avoid(), Calm(), [11, 4, 7], "calm").table
     assert table["invalid"].tolist() == [0, 1, 0] and table["success"][1] == 0 and table["length"][1] == 2
     assert (table["length"][[0, 2]] > 10).all()
 
 
 class Calm(Onward):
-    def act(self, obs):
-        return np.nan_to_num(super().act(obs))  # hides from the task that its state is not finite
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (lambda obs: obs[:, :3], r"policy 'x' answered actions of shape \(2, 3\) to 2 observations of avoid.*\(2, 2\)"),
-        (lambda obs: obs[0, :2], r"actions of shape \(2,\)"),
-        (lambda obs: None, "must return numbers of shape"),
-        (lambda obs: "up", "answered a str"),
-    ],
-)
-def test_a_wrong_answer_is_named(answer, words):
-    controller = Onward()
-    controller.act = answer
-    with pytest.raises(UserError, match=words):
-        evaluate(Avoid, controller, [0, 1], "x")
+    def request(self, seen, copies):
+        super().request({"obs": np.nan_to_num(seen["obs"])}, copies)  # hides that its state is not finite
 
 
 @pytest.mark.parametrize(
@@ -142,25 +133,34 @@ def test_a_wrong_answer_is_named(answer, words):
 )
 def test_starts_are_listed_in_advance_and_once(starts, words):
     with pytest.raises(UserError, match=words):
-        evaluate(Avoid, Onward(), starts, "onward")
+        evaluate(Avoid(), Onward(), starts, "onward")
 
 
 def test_one_start_may_stand_for_all_episodes():
-    table = evaluate(Avoid, Onward(), [6, 6, 6], "onward").table
+    table = evaluate(Avoid(), Onward(), [6, 6, 6], "onward").table
     assert table["start"].tolist() == [6, 6, 6] and table["length"].nunique() == 1
+    torch.manual_seed(0)
+    noisy = RecedingHorizon(Gaussian(4, 2, Windows(1, 2), relative_to=(0, 1)).eval())
+    result = evaluate(Avoid(max_steps=5), noisy, [6, 6, 6], "noisy")
+    assert not np.array_equal(result.states[0], result.states[1])  # all chance is the policy's
     with pytest.raises(UserError, match="start 6 is listed more than once"):
         check_starts([6, 6, 6])
 
 
+def test_episodes_may_go_on_from_given_states():
+    states = Avoid().starts([3, 4]) + [0.0, 0.1, 0.0, 0.1]
+    result = evaluate(Avoid(), Onward(), [3, 4], "onward", states=states)
+    assert np.array_equal(np.stack([path[0] for path in result.states]), states)
+    assert result.table["start"].tolist() == [3, 4]
+
+
 def test_the_shift_stands_in_the_table():
-    shifted = Avoid.perturbed(mass=0.5, lag=1.0)
+    shifted = Avoid(shift={"mass": 0.5, "lag": 1.0})
     assert set(evaluate(shifted, Onward(), [0], "onward").table["perturbation"]) == {"lag=1, mass=0.5"}
-    assert shift(Avoid) == "none"
+    assert shift(Avoid()) == "none"
 
 
 def test_the_wall_time_of_a_batch_is_shared_out():
-    import time
-
     before = time.perf_counter()
-    table = evaluate(Avoid, Onward(), range(5), "onward").table
+    table = evaluate(Avoid(), Onward(), range(5), "onward").table
     assert 0.5 < table["wall_seconds"].sum() / (time.perf_counter() - before) <= 1
