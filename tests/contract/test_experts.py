@@ -1,4 +1,4 @@
-"""What every demonstrator promises: a controller that solves its task, from anywhere, repeatably, with working knobs."""
+"""What every demonstrator promises: a controller that solves its task, from anywhere, repeatably, with its knobs."""
 
 from dataclasses import replace
 

@@ -32,38 +32,38 @@ def label(meant, executed):
 
 
 # exercise: 2
-def steps_needed(begin, end, task_type=PushT):
+def steps_needed(begin, end, task):
     """Control steps that the command needs from `begin` to `end` (2,), metres."""
-    step = task_type.max_speed / task_type.control_hz  # metres
+    step = task.max_speed / task.control_hz  # metres
     return int(np.ceil(np.linalg.norm(end - begin) / step))
 
 
 # wrong: 2
-def steps_needed(begin, end, task_type=PushT):
+def steps_needed(begin, end, task):
     # a step that is begun does not count
-    return int(np.linalg.norm(end - begin) * task_type.control_hz / task_type.max_speed)
+    return int(np.linalg.norm(end - begin) * task.control_hz / task.max_speed)
 
 
 # wrong: 2
-def steps_needed(begin, end, task_type=PushT):
+def steps_needed(begin, end, task):
     # one too many
-    return int(np.linalg.norm(end - begin) * task_type.control_hz / task_type.max_speed) + 1
+    return int(np.linalg.norm(end - begin) * task.control_hz / task.max_speed) + 1
 
 
 # wrong: 2
-def steps_needed(begin, end, task_type=PushT):
+def steps_needed(begin, end, task):
     # around the corner, not in a straight line
-    return int(np.ceil(np.abs(end - begin).sum() * task_type.control_hz / task_type.max_speed))
+    return int(np.ceil(np.abs(end - begin).sum() * task.control_hz / task.max_speed))
 
 
 # wrong: 2
-def steps_needed(begin, end, task_type=PushT):
+def steps_needed(begin, end, task):
     # the longer side only
-    return int(np.ceil(np.abs(end - begin).max() * task_type.control_hz / task_type.max_speed))
+    return int(np.ceil(np.abs(end - begin).max() * task.control_hz / task.max_speed))
 
 
 # wrong: 2
-def steps_needed(begin, end, task_type=PushT):
+def steps_needed(begin, end, task):
     # always the speed and the rate of PushT
     return int(np.ceil(np.linalg.norm(end - begin) * PushT.control_hz / PushT.max_speed))
 
