@@ -140,3 +140,8 @@ def read_json(path: Path, where: str) -> dict:
     """The object in a JSON file; UserError if it is missing or damaged."""
     with readable(where, "text"):
         return parse(path.read_bytes(), where)
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file, all or nothing."""
+    write_file(path, json.dumps(content, indent=2) + "\n")

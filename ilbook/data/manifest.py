@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from ilbook import used
 from ilbook.data import files, video
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError, unknown
-from ilbook.paths import root, write_file
+from ilbook.paths import root
 
 KEYS = ("file", "task", "sha256", "bytes", "episodes", "steps", "generator", "seed", "engine")
 FILM_SIDE = 96  # pixels, as everywhere in the literature
@@ -35,8 +34,7 @@ def entries() -> dict[str, dict]:
 
 def record(name: str, entry: dict) -> None:
     """Add or replace one entry."""
-    listed = dict(sorted({**entries(), name: entry}.items()))
-    write_file(path(), json.dumps(listed, indent=2) + "\n")
+    files.write_json(path(), dict(sorted({**entries(), name: entry}.items())))
 
 
 def sha256(file: Path) -> str:

@@ -102,7 +102,7 @@ class AvoidExpert(Expert):
     def _allocate(self, n):
         if self._asked_modes is not None and len(self._asked_modes) != n:
             raise UserError(f"an Avoid expert for {n} copies needs as many modes, not {len(self._asked_modes)}")
-        self.modes, self._wait, self._row = np.zeros((3, n), dtype=int)
+        self._modes, self._wait, self._row = np.zeros((3, n), dtype=int)
         self._paths = np.zeros((n, len(HEIGHTS)))
         self._speed, self._waves = np.zeros(n), np.zeros((n, 2))
 
@@ -111,10 +111,10 @@ class AvoidExpert(Expert):
         for i in copies:
             rng = self._generators[i]
             if self._asked_modes is not None:
-                self.modes[i] = self._asked_modes[i]
+                self._modes[i] = self._asked_modes[i]
             else:
-                self.modes[i] = rng.integers(N_MODES) if self.style.mode is None else self.style.mode
-            self._paths[i] = _path(int(self.modes[i]), self.style, rng)
+                self._modes[i] = rng.integers(N_MODES) if self.style.mode is None else self.style.mode
+            self._paths[i] = _path(int(self._modes[i]), self.style, rng)
             drawn = rng.standard_normal(3)
             self._speed[i] = self.style.speed * (SPEED + SPEED_SPREAD * np.clip(drawn[0], -2, 2))
             self._waves[i] = HURRY * drawn[1:]  # a slow and a quicker wave of the speed along y
@@ -122,7 +122,7 @@ class AvoidExpert(Expert):
 
     def take_over(self, states, copies):
         for i, state in zip(copies, states, strict=True):
-            self._paths[i] = _path(int(self.modes[i]), self.style, self._generators[i], state[2:4], TRIES)
+            self._paths[i] = _path(int(self._modes[i]), self.style, self._generators[i], state[2:4], TRIES)
             self._row[i] = np.searchsorted(ROWS, state[3])
 
     def _x(self, y: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from pathlib import Path
 from ilbook.errors import UserError, unknown
 from ilbook.formats import hdf5, lerobot, lerobot_read, lerobot_write, native, place, replay
 from ilbook.formats.recordings import from_episode_list
-from ilbook.formats.stream import Progress, Stream, bar, from_episodes
+from ilbook.formats.stream import Progress, Stream, bar, from_arrays
 
 __all__ = ["FORMATS", "bar", "export", "from_episode_list", "import_"]
 
@@ -151,4 +151,4 @@ def _open_shipped(source: Path, arrays: Iterable[str] | None) -> Stream:
         "source": name,
         "env_name": task.gym_id,
     }
-    return from_episodes(replace(episodes, meta={**episodes.meta, **said}), arrays)
+    return from_arrays(episodes.arrays, episodes.episode_ends, {**episodes.meta, **said}, name, arrays)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ilbook.data.files import check_there, parse, readable
 from ilbook.errors import UserError
-from ilbook.formats.stream import Stream, choose, column_of, from_arrays
+from ilbook.formats.stream import Joined, Stream, choose, from_arrays
 
 NAME = "robomimic or Minari HDF5"
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -45,25 +45,31 @@ def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
     file = path if path.is_file() else next(path / name for name in MINARI_FILES if (path / name).is_file())
     with readable(file.name, "HDF5 file", *DAMAGES):
         opened = h5py.File(file, "r")
-        minari = any(re.fullmatch(r"episode_\d+", name) for name in opened)
-        if not minari and "data" not in opened:
-            raise UserError(
-                f"{file.name}: has neither data/demo_0 (robomimic) nor episode_0 (Minari); its layout is not known"
-            )
+        minari = "data" not in opened
         inside, stem = (opened, "episode") if minari else (opened["data"], "demo")
         numbers = sorted(int(match[1]) for name in inside if (match := re.fullmatch(rf"{stem}_(\d+)", name)))
         if not numbers:
-            raise UserError(f"{file.name}: group 'data' holds no {stem}_0")
+            raise UserError(
+                f"{file.name}: has neither data/demo_0 (robomimic) nor episode_0 (Minari); its layout is not known"
+            )
         episodes = [inside[f"{stem}_{number}"] for number in numbers]
         ours = parse(inside.attrs.get(OURS, "{}"), f"{file.name}: attribute '{OURS}'")
         paths = _paths(episodes[0], MINARI if minari else ROBOMIMIC, ours.get("arrays", {}))
         check_there(["actions"], paths.values(), f"{file.name}{episodes[0].name}")
         aside = [name for name, path in paths.items() if path.startswith(ASIDE)]
         ends = np.cumsum([_length(group, f"{file.name}{group.name}") for group in episodes])
-        stored = {name: _Joined(file.name, episodes, paths[name], ends) for name in choose(paths, arrays, aside)}
+        stored = {name: _joined(file.name, episodes, paths[name], ends) for name in choose(paths, arrays, aside)}
         meta = {**ours.get("meta", {}), "source": file.name, "format": "minari" if minari else "robomimic"}
         meta |= {} if minari else _robomimic_meta(opened, [group.name.split("/")[-1] for group in episodes])
     return from_arrays(stored, ends, meta, file.name, place=lambda name, step: stored[name].place(step))
+
+
+def _joined(file: str, episodes: list, path: str, ends: np.ndarray) -> Joined:
+    for group in episodes:
+        if path not in group:
+            check_there([path], group, f"{file}{group.name}")
+    where = [f"{file}{group.name}/{path}" for group in episodes]
+    return Joined([group[path] for group in episodes], where, ends, more=path.startswith("observations"))
 
 
 def _paths(group, names: dict[str, str], said: dict[str, str]) -> dict[str, str]:
@@ -88,45 +94,6 @@ def _length(group, where: str) -> int:
     if (said := group.attrs.get("num_samples", length)) != length:
         raise UserError(f"{where}/actions has {length} rows, but num_samples says {said}")
     return length
-
-
-class _Joined:
-    """The arrays of one path in all episodes as a single one (T, ...), alike and as long as the actions."""
-
-    def __init__(self, file: str, episodes: list, path: str, ends: np.ndarray):
-        self._where = [f"{file}{group.name}" for group in episodes]
-        for group, where in zip(episodes, self._where, strict=True):
-            if path not in group:
-                check_there([path], group, where)
-        self._parts, self._path, self._starts = [group[path] for group in episodes], path, np.insert(ends, 0, 0)
-        if not self._parts[0].shape:
-            raise UserError(f"{self._where[0]}/{path} is a single value, not an array over steps; leave it out")
-        column, more = column_of(self._parts[0]), path.split("/")[0] == "observations"
-        for part, where, length in zip(self._parts, self._where, np.diff(self._starts).tolist(), strict=True):
-            if (found := column_of(part)) != column:
-                raise UserError(
-                    f"{where}/{path} is {found.dtype} of shape {found.shape} in each row, but {column.dtype} of "
-                    f"{column.shape} in {self._where[0]}"
-                )
-            if len(part) not in (length, length + more):
-                wanted = f"{length} or {length + 1}" if more else length
-                raise UserError(f"{where}/{path} has {len(part)} rows, but actions has {length}; it must be {wanted}")
-        self.dtype, self.shape = column.dtype, (int(ends[-1]), *column.shape)
-
-    def __getitem__(self, rows: slice) -> np.ndarray:
-        """Rows of one episode."""
-        episode = self._episode(rows.start)
-        first = self._starts[episode]
-        with readable(self.place(rows.start)[0], "array", *DAMAGES):
-            return self._parts[episode][rows.start - first : rows.stop - first]
-
-    def place(self, step: int) -> tuple[str, int]:
-        """Where a step lies in the file: the array, and the row in it."""
-        episode = self._episode(step)
-        return f"{self._where[episode]}/{self._path}", step - int(self._starts[episode])
-
-    def _episode(self, step: int) -> int:
-        return int(np.searchsorted(self._starts, step, "right")) - 1
 
 
 def _robomimic_meta(opened, demos: list[str]) -> dict:

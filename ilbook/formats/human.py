@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ilbook.data.episodes import Episodes
+from ilbook.data.files import read, read_json, write_json
 from ilbook.errors import UserError
-from ilbook.paths import root, write_file
+from ilbook.paths import root
 
 PUSHT_ZARR = "pusht_cchi_v7_replay.zarr"  # the name under which it was published
 FIGURES = "human_pusht.json"
@@ -69,17 +69,16 @@ def find() -> Path | None:
 def load(path: Path) -> Episodes:
     """The human demonstrations at `path`, without their pictures, as data of our PushT."""
     from ilbook import formats
-    from ilbook.data import files
 
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "human.npz")
         formats.import_(path, target, arrays=["state", "action"])
-        return pusht(files.read(target))
+        return pusht(read(target))
 
 
 def figures() -> dict[str, float]:
     """What `describe` says of the human demonstrations; the file is made by `ilbook data describe --human PATH`."""
-    return json.loads((root() / "data" / FIGURES).read_text(encoding="utf-8"))["figures"]
+    return read_json(root() / "data" / FIGURES, f"data/{FIGURES}")["figures"]
 
 
 def write_figures(path: Path) -> dict[str, float]:
@@ -88,5 +87,5 @@ def write_figures(path: Path) -> dict[str, float]:
 
     found = describe(load(path), PUSHT_FPS)
     source = "206 human demonstrations of PushT, published with Diffusion Policy (Chi et al. 2023)"
-    write_file(root() / "data" / FIGURES, json.dumps({"source": source, "figures": found}, indent=1) + "\n")
+    write_json(root() / "data" / FIGURES, {"source": source, "figures": found})
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from ilbook.data import video
 from ilbook.data.files import check_schema, check_there, read_json, readable
 from ilbook.errors import UserError
 from ilbook.formats import lerobot
-from ilbook.formats.lerobot_tables import INT, Episode, check_equal, check_table, dense, episodes, opened, tasks_of
+from ilbook.formats.lerobot_tables import INT, Episode, check_equal, dense, episodes, opened, tasks_of
 from ilbook.formats.stream import PLAIN_KINDS, Block, Column, Stream, check_finite, choose, rows_of
 
 SLACK_S = 1e-4  # tolerance of a timestamp, as in the library
@@ -45,11 +46,7 @@ def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
     columns = {name: every[name] for name in names}
     features = {name: features[name] for name in names if name in features}
     check_there(["action"], [feature.key for feature in features.values()], f"{path.name}/{lerobot.INFO}")
-    in_table = [feature.key for feature in features.values() if feature.kind != "video"]
     table = episodes(path, info, [feature.key for feature in features.values() if feature.kind == "video"])
-    for place in dict.fromkeys(episode.file for episode in table):
-        rows = sum(episode.stop - episode.start for episode in table if episode.file == place)
-        check_table(path, place, in_table, rows)
     meta = {**(ours.get("meta") or {}), "source": path.name, "format": "lerobot", "fps": info["fps"], "tasks": texts}
     said = {name: info["features"][feature.key].get("names") for name, feature in features.items()}
     more = {
@@ -150,10 +147,15 @@ class _Reader:
 
     def _batches(self) -> Iterator[tuple]:
         """(file, first row in it, rows) of all data files, in order."""
-        keys = [*(feature.key for feature in self.in_table.values()), *lerobot.INDEX]
-        for place in dict.fromkeys(episode.file for episode in self.table):
+        keys, length = [*(feature.key for feature in self.in_table.values()), *lerobot.INDEX], Counter()
+        for episode in self.table:
+            length[episode.file] += episode.stop - episode.start
+        for place, rows in length.items():
             file, row = f"{self.root.name}/{place}", 0
             with opened(self.root / place, file) as parquet:
+                check_there(keys, parquet.schema_arrow.names, file)
+                if (found := parquet.metadata.num_rows) != rows:
+                    raise UserError(f"{file}: has {found} rows, but its episodes in {lerobot.EPISODES} are {rows} long")
                 # Group by group: asked for all of them, the library would decode the file ahead.
                 for group in range(parquet.num_row_groups):
                     for batch in parquet.iter_batches(rows_of(self.columns), row_groups=[group], columns=keys):

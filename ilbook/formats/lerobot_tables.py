@@ -38,15 +38,6 @@ def opened(path: Path, where: str) -> Iterator:
         yield parquet
 
 
-def check_table(root: Path, place: str, keys: list[str], rows: int) -> None:
-    """UserError unless a data file has these columns and as many rows as its episodes are long."""
-    where = f"{root.name}/{place}"
-    with opened(root / place, where) as parquet:
-        check_there([*keys, *lerobot.INDEX], parquet.schema_arrow.names, where)
-        if (found := parquet.metadata.num_rows) != rows:
-            raise UserError(f"{where}: has {found} rows, but its episodes in {lerobot.EPISODES} are {rows} long")
-
-
 def tasks_of(root: Path) -> list[str]:
     """Task texts in the order of task_index, which starts at 0; the column of texts has had several names."""
     import pyarrow as pa
@@ -55,10 +46,9 @@ def tasks_of(root: Path) -> list[str]:
     with opened(root / lerobot.TASKS, where) as parquet:
         table = parquet.read()
     texts = [said.name for said in table.schema if said.type in (pa.string(), pa.large_string())]
+    column = "task" if "task" in texts or not texts else texts[0]
+    check_there([column], texts, where)
     check_there(["task_index"], table.column_names, where)
-    if not texts:
-        raise UserError(f"{where}: needs a column of texts; there are {', '.join(table.column_names)}")
-    column = next((name for name in ("task", "__index_level_0__") if name in texts), texts[0])
     table = table.sort_by("task_index")
     check_equal(where, "task_index", 0, _numbers(table, "task_index", INT, where), np.arange(len(table)))
     return table[column].to_pylist()

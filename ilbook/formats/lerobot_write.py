@@ -7,13 +7,12 @@ a tenth of the size, with small errors.
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 
 from ilbook.data import video
-from ilbook.data.files import SCHEMA
+from ilbook.data.files import SCHEMA, write_json
 from ilbook.errors import UserError
 from ilbook.formats import lerobot
 from ilbook.formats.statistics import PictureStatistics, Statistics
@@ -21,7 +20,6 @@ from ilbook.formats.stream import Block, Column, Stream
 
 DATA_MB, VIDEO_MB = 100, 200  # a file is closed once it is larger, at the end of an episode
 CHUNK_FILES = 1000  # files in one folder
-MOST_AXES = 5  # of a feature
 INT = Column(np.dtype(np.int64), ())
 DEFAULT_TASK = "demonstration"
 
@@ -43,8 +41,6 @@ class _Writer:
         self.features = lerobot.features_of(self.columns)
         self.videos = [name for name, column in self.columns.items() if column.is_picture and as_video]
         for name, column in self.columns.items():
-            if len(column.shape) > MOST_AXES:
-                raise UserError(f"array '{name}' has {len(column.shape)} axes at each step; LeRobot takes {MOST_AXES}")
             if name in self.videos and (column.shape[0] % 2 or column.shape[1] % 2):
                 size = f"{column.shape[0]} x {column.shape[1]}"
                 raise UserError(f"array '{name}' is {size}; videos need even sizes: leave out --video")
@@ -128,13 +124,13 @@ class _Writer:
         pq.write_table(pa.Table.from_pylist(rows), target)
         tasks = pd.DataFrame({"task_index": range(len(self.tasks))}, index=pd.Index(self.tasks, name="task"))
         tasks.to_parquet(self.root / lerobot.TASKS)
-        _json(self.root / lerobot.STATS, {name: found.result() for name, found in self.statistics.items()})
-        _json(self.root / lerobot.INFO, self._info())
+        write_json(self.root / lerobot.STATS, {name: found.result() for name, found in self.statistics.items()})
+        write_json(self.root / lerobot.INFO, self._info())
         arrays = {
             name: {"feature": self.features.get(name, name), "shape": list(column.shape)}
             for name, column in self.stream.columns.items()
         }
-        _json(self.root / lerobot.OURS, {"schema": SCHEMA, "arrays": arrays, "meta": self.stream.meta})
+        write_json(self.root / lerobot.OURS, {"schema": SCHEMA, "arrays": arrays, "meta": self.stream.meta})
 
     def _info(self) -> dict:
         features = {self.features[name]: self._feature(name, column) for name, column in self.columns.items()}
@@ -236,12 +232,10 @@ class _Movie(_Files):
 
 
 def _whole_fps(fps: object) -> int:
-    if not isinstance(fps, (int, float)) or isinstance(fps, bool) or not 0 < fps < 1e6:
+    if not isinstance(fps, (int, float)) or not 0 < fps < 1e6 or fps != round(fps):
         raise UserError(
-            "the data set does not say its frames per second, which LeRobot needs; give them, as in --fps 10"
+            f"LeRobot needs a whole number of frames a second, and the data set says {fps}; give one, as in --fps 10"
         )
-    if fps != round(fps):
-        raise UserError(f"the data set has {fps:g} frames a second; LeRobot takes whole numbers: give one with --fps")
     return round(fps)
 
 
@@ -270,7 +264,3 @@ def _pictures(part: np.ndarray):
         Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
         encoded.append({"bytes": buffer.getvalue(), "path": None})
     return pa.array(encoded, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
-
-
-def _json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")

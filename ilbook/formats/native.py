@@ -73,7 +73,7 @@ def _write_folder(stream: Stream, folder: Path) -> dict[str, dict]:
                 # Plain writes, not a memory map: a full disk is then an error and not a crash.
                 opened[name].write(np.ascontiguousarray(part).data)
     said = {"schema": files.SCHEMA, "meta": stream.meta, "episode_ends": stream.ends.tolist(), "arrays": listed}
-    (folder / files.HEADER).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+    files.write_json(folder / files.HEADER, said)
     return listed
 
 

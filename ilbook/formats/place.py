@@ -39,12 +39,8 @@ def _check(target: Path, force: bool, source: Path, is_data: Callable[[Path], bo
     here, there = target.resolve(), source.resolve()
     if not target.name or here.parent == here:
         raise UserError(f"{target} cannot be a target; name a new file or folder")
-    if here == there:
-        raise UserError(f"{target} is the source itself; choose another target")
-    if there in here.parents:
-        raise UserError(f"{target} lies inside the source {source}; choose a target outside it")
-    if here in there.parents:
-        raise UserError(f"{target} holds the source {source}; choose a target outside it")
+    if here == there or there in here.parents or here in there.parents:
+        raise UserError(f"{target} is the source {source}, or one lies inside the other; choose another target")
     if not os.path.lexists(target):
         return
     if not force:

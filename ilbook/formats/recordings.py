@@ -8,7 +8,7 @@ import numpy as np
 
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
-from ilbook.formats.stream import check_finite, check_plain, column_of
+from ilbook.formats.stream import Joined, from_arrays
 
 # Our names -> what recordings call them. The first two must be there.
 FIELDS = {
@@ -37,71 +37,51 @@ def from_episode_list(episodes: Sequence, fps: float | None = None) -> Episodes:
                 f"episode {index} has the arrays {', '.join(part)}, but episode 0 has {', '.join(parts[0])}; "
                 "all must have the same"
             )
-        for name, array in part.items():
-            found, wanted = column_of(array), column_of(parts[0][name])
-            if found != wanted:
-                raise UserError(
-                    f"episode {index}: '{name}' is {found.dtype} of shape {found.shape} at each step, but "
-                    f"{wanted.dtype} of {wanted.shape} in episode 0"
-                )
-    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    ends = np.cumsum([len(part["action"]) for part in parts])
+    stored = {}
+    for name in parts[0]:
+        where = [f"episode {index}: '{name}'" for index in range(len(parts))]
+        stored[name] = Joined([part[name] for part in parts], where, ends, more=name not in FIELDS or name == "obs")
     meta = {"format": "recording", **({"fps": fps} if fps else {})}
-    return Episodes(arrays, np.cumsum([len(part["action"]) for part in parts]), meta)
+    stream = from_arrays(stored, ends, meta, "recordings", place=lambda name, step: stored[name].place(step))
+    blocks = list(stream.blocks())
+    return Episodes({name: np.concatenate([block.arrays[name] for block in blocks]) for name in stored}, ends, meta)
 
 
 def _arrays(episode: object, where: str) -> dict[str, np.ndarray]:
-    """The arrays of one episode, all as long as its actions."""
+    """The arrays of one episode."""
     given = {name: _field(episode, keys) for name, keys in FIELDS.items()}
     for name in ("action", "obs"):
         if given[name] is None:
             raise UserError(f"{where}: '{FIELDS[name][0]}' is missing; an episode needs observations and actions")
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for name in [name for name, value in given.items() if name != "obs" and value is not None]:
-        leaves = _leaves(given[name], name, where)
-        if list(leaves) != [name]:
+        if isinstance(given[name], Mapping):
             raise UserError(f"{where}: '{FIELDS[name][0]}' is a dict; give one array")
-        found |= leaves
-    steps = len(found["action"])
-    if steps == 0:
-        raise UserError(f"{where} has no actions; an episode must not be empty")
+        found |= _leaves(given[name], name, where)
     observed = _leaves(given["obs"], "obs", where)
-    for name, array in observed.items():
-        if len(array) not in (steps, steps + 1):
-            raise UserError(
-                f"{where}: '{name}' has {len(array)} rows, but there are {steps} actions; "
-                f"it must be {steps} or {steps + 1}"
-            )
-    for name, array in found.items():
-        if len(array) != steps:
-            raise UserError(f"{where}: '{name}' has {len(array)} rows, but there are {steps} actions")
-    return found | {f"obs.{name}" if name in found else name: array[:steps] for name, array in observed.items()}
+    return found | {f"obs.{name}" if name in found else name: array for name, array in observed.items()}
 
 
 def _field(episode: object, keys: tuple[str, ...]) -> object:
     """The first of these entries or attributes that is there and not None."""
-    for key in keys:
-        value = episode.get(key) if isinstance(episode, Mapping) else getattr(episode, key, None)
-        if value is not None:
-            return value
-    return None
+    get = episode.get if isinstance(episode, Mapping) else lambda key: getattr(episode, key, None)
+    return next((value for key in keys if (value := get(key)) is not None), None)
 
 
 def _leaves(value: object, name: str, where: str, prefix: str = "") -> dict[str, np.ndarray]:
     """The arrays of a possibly nested dict, or of a list with one such dict a step."""
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+        value = {key: [step[key] for step in value] for key in value[0]}
     if isinstance(value, Mapping):
         found = {}
         for key, inner in value.items():
-            found.update(_leaves(inner, f"{prefix}{key}", where, f"{prefix}{key}."))
+            found |= _leaves(inner, f"{prefix}{key}", where, f"{prefix}{key}.")
         return found
-    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
-        columns = {key: [step[key] for step in value] for key in value[0]}
-        return _leaves(columns, name, where, prefix)
     try:
         array = np.asarray(value)
     except ValueError:
         raise UserError(f"{where}: the steps of '{name}' differ in shape") from None
-    if array.ndim == 0:
-        raise UserError(f"{where}: '{name}' is a single value, not an array over steps")
-    check_plain(array.dtype, f"{where}: '{name}'")
-    check_finite(array, f"{where}: '{name}'", 0)
+    if array.ndim == 0 or len(array) == 0:
+        raise UserError(f"{where}: '{name}' has no rows; it needs one for each step, and an episode is not empty")
     return {name: array}

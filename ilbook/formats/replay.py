@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ilbook.data.files import parse, readable
+from ilbook.data.files import parse, readable, write_json
 from ilbook.errors import UserError
-from ilbook.formats.stream import Column, Stream, choose, from_arrays
+from ilbook.formats.stream import Stream, choose, from_arrays
 
 NAME = "Diffusion Policy replay buffer (zarr, format 2)"
 # As in the published buffers: fast, and about as small as it gets for positions and pictures.
@@ -75,12 +75,11 @@ class _Array:
                 raise ValueError(f"shape {self.shape} in chunks {self._chunks}")
             self._separator = said.get("dimension_separator", ".")
             codecs = [*(said.get("filters") or []), *([said["compressor"]] if said["compressor"] else [])]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{self.where}/.zarray: not the description of an array ({error})") from None
-        try:
             self._codecs = [(codec["id"], numcodecs.get_codec(dict(codec))) for codec in codecs]
         except Exception as error:  # each codec has its own
-            raise UserError(f"{self.where}: its compression cannot be read ({error}); leave the array out") from None
+            raise UserError(
+                f"{self.where}/.zarray: not the description of an array that can be read ({error}); leave the array out"
+            ) from None
         self._row, self._kept = -1, np.empty(0)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
@@ -127,59 +126,46 @@ def write(stream: Stream, path: Path) -> None:
     """Write a stream as a replay buffer; fps, task texts and names go to the attributes of the root."""
     for group in ("", "data", "meta"):
         (path / group).mkdir()
-        _json(path / group / ".zgroup", {"zarr_format": 2})
-    _json(path / ".zattrs", {OURS: {"meta": stream.meta, "arrays": list(stream.columns)}})
-    ends = _Writer(path / "meta" / "episode_ends", Column(np.dtype(np.int64), ()), len(stream.ends))
-    ends.add(stream.ends)
-    ends.close()
-    writers = {name: _Writer(path / "data" / name, column, stream.n_steps) for name, column in stream.columns.items()}
+        write_json(path / group / ".zgroup", {"zarr_format": 2})
+    write_json(path / ".zattrs", {OURS: {"meta": stream.meta, "arrays": list(stream.columns)}})
+    _describe(path / "meta" / "episode_ends", stream.ends, len(stream.ends), len(stream.ends))
+    _write_chunk(path / "meta" / "episode_ends", 0, stream.ends, len(stream.ends))
+    # As in the published buffers, all arrays have the same rows in a chunk.
+    widest = max(column.nbytes for column in stream.columns.values())
+    size, number = min(stream.n_steps, max(1, CHUNK_BYTES // max(widest, 1))), 0
+    waiting = {name: np.empty((0, *column.shape), column.dtype) for name, column in stream.columns.items()}
+    for name, rows in waiting.items():
+        _describe(path / "data" / name, rows, size, stream.n_steps)
     for block in stream.blocks():
-        for name, part in block.arrays.items():
-            writers[name].add(part)
-    for writer in writers.values():
-        writer.close()
+        waiting = {name: np.concatenate([rows, block.arrays[name]]) for name, rows in waiting.items()}
+        ended = block.start + len(block.arrays["action"]) == stream.n_steps  # the last one need not be full
+        while (n := len(waiting["action"])) >= size or (ended and n):
+            for name, rows in waiting.items():
+                _write_chunk(path / "data" / name, number, rows[:size], size)
+            waiting, number = {name: rows[size:] for name, rows in waiting.items()}, number + 1
 
 
-class _Writer:
-    """Writes one array, chunk by chunk; the last one is filled up with zeros, as the format wants it."""
-
-    def __init__(self, folder: Path, column: Column, n_rows: int):
-        from numcodecs import get_codec
-
-        folder.mkdir(parents=True)
-        self._folder, self._codec, self._written = folder, get_codec(dict(COMPRESSOR)), 0
-        self._rows = np.empty((0, *column.shape), column.dtype)  # that make no chunk yet
-        self._size = min(n_rows, max(1, CHUNK_BYTES // max(column.nbytes, 1)))
-        said = {
-            "chunks": [self._size, *column.shape],
-            "compressor": COMPRESSOR,
-            "dtype": column.dtype.str,
-            "fill_value": False if column.dtype.kind == "b" else 0,
-            "filters": None,
-            "order": "C",
-            "shape": [n_rows, *column.shape],
-            "zarr_format": 2,
-        }
-        _json(folder / ".zarray", said)
-        _json(folder / ".zattrs", {})
-
-    def add(self, rows: np.ndarray) -> None:
-        self._rows = np.concatenate([self._rows, rows])
-        while len(self._rows) >= self._size:
-            self._write(self._rows[: self._size])
-            self._rows = self._rows[self._size :]
-
-    def close(self) -> None:
-        """Write what is left."""
-        if len(self._rows):
-            rest = np.zeros((self._size - len(self._rows), *self._rows.shape[1:]), self._rows.dtype)
-            self._write(np.concatenate([self._rows, rest]))
-
-    def _write(self, chunk: np.ndarray) -> None:
-        name = ".".join([str(self._written), *("0" for _ in chunk.shape[1:])])
-        (self._folder / name).write_bytes(bytes(self._codec.encode(chunk)))
-        self._written += 1
+def _describe(folder: Path, rows: np.ndarray, size: int, n: int) -> None:
+    """Begin an array of `n` rows like these, `size` in a chunk."""
+    folder.mkdir(parents=True)
+    said = {
+        "chunks": [size, *rows.shape[1:]],
+        "compressor": COMPRESSOR,
+        "dtype": rows.dtype.str,
+        "fill_value": False if rows.dtype.kind == "b" else 0,
+        "filters": None,
+        "order": "C",
+        "shape": [n, *rows.shape[1:]],
+        "zarr_format": 2,
+    }
+    write_json(folder / ".zarray", said)
+    write_json(folder / ".zattrs", {})
 
 
-def _json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+def _write_chunk(folder: Path, number: int, rows: np.ndarray, size: int) -> None:
+    """Write rows as a chunk, filled up with zeros to `size` of them, as the format wants it."""
+    from numcodecs import get_codec
+
+    rest = np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)
+    name = ".".join([str(number), *("0" for _ in rows.shape[1:])])
+    (folder / name).write_bytes(bytes(get_codec(dict(COMPRESSOR)).encode(np.concatenate([rows, rest]))))

@@ -12,8 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ilbook.data.episodes import Episodes
-from ilbook.data.files import check_there
+from ilbook.data.files import check_there, readable
 from ilbook.errors import UserError, unknown
 
 BLOCK_BYTES = 2**24  # what is held at a time: large enough for fast copies, small beside any memory
@@ -90,6 +89,44 @@ class Stored(Protocol):
     def __getitem__(self, rows: slice) -> np.ndarray: ...
 
 
+class Joined:
+    """The arrays of one name in all episodes as a single one (T, ...), checked to be alike and of the right lengths.
+
+    `where` says where each lies, for errors; with `more` it may have a last row that is dropped.
+    """
+
+    def __init__(self, parts: list[Stored], where: list[str], ends: np.ndarray, more: bool):
+        self._parts, self._where, self._starts = parts, where, np.append(0, ends)
+        column = column_of(parts[0])
+        for part, place, length in zip(parts, where, np.diff(self._starts).tolist(), strict=True):
+            if not part.shape:
+                raise UserError(f"{place} is a single value, not an array over steps; leave it out")
+            if (found := column_of(part)) != column:
+                raise UserError(
+                    f"{place} is {found.dtype} of shape {found.shape} at each step, but {column.dtype} of "
+                    f"{column.shape} in {where[0]}"
+                )
+            if part.shape[0] not in (length, length + more):
+                wanted = f"{length} or {length + 1}" if more else length
+                raise UserError(f"{place} has {part.shape[0]} rows for {length} actions; it must be {wanted}")
+        self.dtype, self.shape = column.dtype, (int(ends[-1]), *column.shape)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Rows of one episode."""
+        episode = self._episode(rows.start)
+        first = self._starts[episode]
+        with readable(self._where[episode], "array", OSError, RuntimeError):  # what h5py raises
+            return self._parts[episode][rows.start - first : rows.stop - first]
+
+    def place(self, step: int) -> tuple[str, int]:
+        """Where a step lies: the array, and the row in it."""
+        episode = self._episode(step)
+        return self._where[episode], step - int(self._starts[episode])
+
+    def _episode(self, step: int) -> int:
+        return int(np.searchsorted(self._starts, step, "right")) - 1
+
+
 def column_of(array: Stored) -> Column:
     """The column that an array (T, ...) is."""
     return Column(np.dtype(array.dtype).newbyteorder("="), tuple(int(size) for size in array.shape[1:]))
@@ -110,11 +147,6 @@ def rows_of(columns: dict[str, Column]) -> int:
     return int(min(max(BLOCK_BYTES // max(step, 1), 1), MOST_ROWS))
 
 
-def from_episodes(episodes: Episodes, arrays: Iterable[str] | None = None) -> Stream:
-    """Episodes as a stream."""
-    return from_arrays(episodes.arrays, episodes.episode_ends, episodes.meta, "episodes", arrays)
-
-
 def from_arrays(
     stored: dict[str, Stored],
     ends: np.ndarray,
@@ -122,17 +154,16 @@ def from_arrays(
     where: str,
     arrays: Iterable[str] | None = None,
     place: Callable[[str, int], tuple[str, int]] | None = None,
-    aside: Iterable[str] = (),
 ) -> Stream:
     """Arrays as a stream; they are read, and their values checked, block by block.
 
     `place(name, step)` says where in the source a step of an array lies, for errors: a text, and the row there; else
-    they are named after `where`. `aside` are arrays that are taken only if `arrays` names them.
+    they are named after `where`.
     """
     place = place or (lambda name, step: (f"{where}: array '{name}'", step))
     ends = check_ends(ends, f"{where}: episode_ends")
     check_there(["action"], stored, where)
-    kept = choose(stored, arrays, aside)
+    kept = choose(stored, arrays)
     for name in kept:
         check_plain(stored[name].dtype, place(name, 0)[0])
         steps = stored[name].shape[0] if stored[name].shape else "no"
@@ -169,12 +200,9 @@ def check_ends(ends: np.ndarray, where: str) -> np.ndarray:
     if ends.ndim != 1 or len(ends) == 0 or not np.issubdtype(ends.dtype, np.integer):
         raise UserError(f"{where} must be a list of whole numbers, not {ends.dtype} of shape {ends.shape}")
     ends = ends.astype(np.int64)
-    if (bad := np.flatnonzero(np.diff(ends, prepend=0) <= 0)).size:
-        row = int(bad[0])
-        before = int(ends[row - 1]) if row else 0
-        raise UserError(
-            f"{where}, row {row}: {ends[row]} is not after {before}; the ends must grow, no episode is empty"
-        )
+    for row in np.flatnonzero(np.diff(ends, prepend=0) <= 0)[:1]:
+        before = np.append(0, ends)[row]
+        raise UserError(f"{where}, row {row}: {ends[row]} is not after {before}; no episode may be empty")
     return ends
 
 

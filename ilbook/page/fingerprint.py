@@ -5,7 +5,7 @@ import dis
 import functools
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 
@@ -34,15 +34,6 @@ def of(value: object) -> dict:
         name, describe = walk.waiting.popitem()
         notebook[name] = digest(describe())
     return {"notebook": notebook, "state": digest(walk.weights), "parts": sorted(filter(versions.traced, walk.modules))}
-
-
-def of_data(data: object, names: Iterable[str]) -> dict:
-    """What training data hold: {name: hash, ..., "parts": [...]}, of Episodes these arrays, of a batch sampler all."""
-    if not hasattr(data, "episode_ends"):
-        found = of(data)
-        return {**found["notebook"], "state": found["state"], "parts": found["parts"]}
-    arrays = {name: data.arrays[name] for name in names if name in data.arrays} | {"episode_ends": data.episode_ends}
-    return {**{name: array_hash(array) for name, array in arrays.items()}, "parts": []}
 
 
 def array_hash(array: object) -> str:

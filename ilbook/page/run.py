@@ -155,7 +155,7 @@ class Run:
         """
         from ilbook.page import store
 
-        n = (1 if hasattr(policy, "state_dict") else self.trainings) if trainings is None else trainings
+        n = (1 if store.is_made(policy) else self.trainings) if trainings is None else trainings
         return store.train(self.notebook, name, policy, data, settings, self.seeds(n), keep)
 
     def compare(
@@ -264,6 +264,7 @@ class Run:
             "python": platform.python_version(),
             "versions": {name: _version(name) for name in ("numpy", "torch", "mujoco", "gymnasium")},
             "threads": self.threads,
+            "device": os.environ.get("ILBOOK_DEVICE") or "cpu",
             "gl": os.environ.get("MUJOCO_GL"),
         }
 

@@ -95,17 +95,22 @@ def train(
     """Train a policy once for each seed, from the store where nothing it depends on changed; see `Run.train`."""
     if not re.fullmatch(r"[A-Za-z0-9]\w*([ ,.-]+\w+)*", name):
         raise UserError(f"training name {name!r} cannot name a folder; use letters, digits, '_', '-' and blanks")
-    if hasattr(policy, "state_dict") and len(seeds) > 1:
+    if is_made(policy) and len(seeds) > 1:
         raise UserError(f"{name}: one policy cannot be trained {len(seeds)} times; give a function that makes it")
     return Trained(name, tuple(_train(notebook, name, policy, data, settings, seed, keep) for seed in seeds))
+
+
+def is_made(policy: object) -> bool:
+    """Whether this is a policy, and not what makes one: a function, or its class."""
+    return hasattr(policy, "state_dict") and not isinstance(policy, type)
 
 
 def _train(notebook, name, policy, data, settings, seed, keep) -> Record:
     with _seeded(seed, name):
         # A copy of what was given; of what a function makes, a fresh one, because it may keep what it made.
-        policy = copy.deepcopy(policy) if hasattr(policy, "state_dict") else policy()
+        policy = copy.deepcopy(policy) if is_made(policy) else policy()
     parts = _key_parts(policy, data, settings, seed, keep)
-    key = fingerprint.digest(parts)
+    key = versions.digest(parts)
     entry = root() / "build" / "trained" / f"{re.sub('[ ,]+', '-', name)}-{key[:12]}"
     if os.environ.get("ILBOOK_FRESH") == "1":
         print(f"{name}: training again: asked for by ILBOOK_FRESH")
@@ -126,7 +131,8 @@ def _key_parts(policy, data, settings, seed, keep) -> dict:
     mine, reached = fingerprint.of(policy), set(LEARNING)
     if hasattr(data, "episode_ends"):  # only what the policy looks at
         arrays = {name: data.arrays[name] for name in {*policy.inputs, "action"} & data.arrays.keys()}
-        source = {name: fingerprint.array_hash(array) for name, array in (arrays | {"ends": data.episode_ends}).items()}
+        arrays["episode_ends"] = data.episode_ends
+        source = {name: fingerprint.array_hash(array) for name, array in arrays.items()}
     else:
         made = fingerprint.of(data)
         source, reached = made["notebook"] | {"weights": made["state"]}, reached | set(made["parts"])

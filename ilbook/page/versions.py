@@ -52,12 +52,11 @@ def notebook_parameters(path: Path) -> dict[str, object]:
     values: dict[str, object] = {}
     for statement in (one for tags, tree in _cells(path) if "parameters" in tags for one in tree.body):
         try:
-            target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
-            values[target.id] = ast.literal_eval(statement.value)
+            values[statement.target.id] = ast.literal_eval(statement.value)
         except (AttributeError, ValueError):
             raise UserError(
-                f"{path.name}: the parameters cell holds `{ast.unparse(statement)}`, which is not 'name: type = "
-                "literal'; move it to the set-up cell"
+                f"the parameters cell of {path.name} may hold literals only: `{ast.unparse(statement)}` is not `name: "
+                "type = literal`; move it to the set-up cell"
             ) from None
     return values
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ilbook.errors import UserError, unknown
+from ilbook.page.versions import notebook_parameters
 
 TEACHING = ("exercise", "predict", "concept", "player")  # cells with these tags are for the reader alone
 
@@ -119,20 +120,11 @@ def parameters(notebook: Notebook) -> dict[str, object]:
             f"{notebook.path.name} has {len(tagged)} cells tagged 'parameters'; it needs exactly one, "
             "with at least `profile` and `seed`"
         )
-    try:
-        values = dict(map(_assignment, ast.parse(tagged[0].source).body))
-    except (SyntaxError, ValueError) as error:
-        raise UserError(f"the parameters cell of {notebook.path.name} may hold literals only: {error}") from None
+    values = notebook_parameters(notebook.path)
     for name in ("profile", "seed"):
         if name not in values:
             raise UserError(f"the parameters cell of {notebook.path.name} does not set `{name}`; add it")
     return values
-
-
-def _assignment(line: ast.stmt) -> tuple[str, object]:
-    if not (isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value):
-        raise ValueError(f"`{ast.unparse(line)}` is not `name: type = literal`")
-    return line.target.id, ast.literal_eval(line.value)
 
 
 def override(notebook: Notebook, settings: list[str]) -> dict[str, object]:

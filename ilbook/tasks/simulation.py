@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
 from mujoco import rollout
 
 from ilbook.errors import UserError, unknown
-from ilbook.tasks.base import Task
 from ilbook.tasks.limit import limit
+
+if TYPE_CHECKING:
+    from ilbook.tasks.base import Task
 
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 CONTROL = int(mujoco.mjtState.mjSTATE_CTRL)

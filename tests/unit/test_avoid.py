@@ -1,8 +1,13 @@
+"""Avoid: its rules, the ways past its obstacles, and its demonstrator."""
+
 import numpy as np
 import pytest
 
 from ilbook.errors import UserError
 from ilbook.experts.avoid import AvoidExpert
+from ilbook.experts.base import STEADY, Style
+from ilbook.rollout.play import play
+from ilbook.rollout.record import demonstrate
 from ilbook.tasks.avoid import (
     GOAL,
     MODE_NAMES,
@@ -16,22 +21,31 @@ from ilbook.tasks.avoid import (
     gaps,
     mode_of,
 )
+from ilbook.tasks.simulation import Simulation
 
 
 @pytest.fixture(scope="module")
 def demos():
-    return AvoidExpert.demonstrate(48, seed=5)
+    return demonstrate(AvoidExpert, 48, seed=5)
 
 
-def drive(task, points, steps=200):
-    """Lead every copy through its points (N, P, 2), one after the other."""
-    target = np.zeros(task.n_copies, dtype=int)
+def started(n: int) -> Simulation:
+    """Copies at the first starts."""
+    sim = Avoid().batch(n)
+    sim.reset(Avoid().starts(range(n)))
+    return sim
+
+
+def drive(points, steps=200) -> Simulation:
+    """Copies that were led through their points (N, P, 2), one after the other."""
+    sim = started(len(points))
+    target = np.zeros(sim.n_copies, dtype=int)
     for _ in range(steps):
-        aim = points[np.arange(task.n_copies), target]
-        near = np.linalg.norm(task.command - aim, axis=1) < 1e-6
+        aim = points[np.arange(sim.n_copies), target]
+        near = np.linalg.norm(sim.command - aim, axis=1) < 1e-6
         target = np.minimum(target + near, points.shape[1] - 1)
-        task.step(points[np.arange(task.n_copies), target])
-    return task
+        sim.step(points[np.arange(sim.n_copies), target])
+    return sim
 
 
 def upright_ways():
@@ -45,50 +59,46 @@ def upright_ways():
 
 
 def test_every_mode_is_reported_in_the_order_of_its_name():
-    task = Avoid(N_MODES)
-    drive(task, upright_ways())
-    assert task.success.all() and not task.failure.any()
-    assert task.info()["mode"].tolist() == list(range(24))
+    sim = drive(upright_ways())
+    assert sim.success.all() and not sim.failure.any()
+    assert sim.info()["mode"].tolist() == list(range(24))
     assert (MODE_NAMES[0], MODE_NAMES[5], MODE_NAMES[23]) == ("L-L-1", "L-M-2", "R-R-4")
-    assert (task.score == 1).all()
+    assert (sim.score == 1).all()
 
 
 def test_touching_an_obstacle_ends_the_episode_as_a_failure():
-    task = Avoid(1)
-    drive(task, np.array([[[0.5, 0.3]]]), 60)
-    assert task.failure[0] and not task.success[0] and task.info()["mode"][0] == -1
-    where = task.state[0, :2]
+    sim = drive(np.array([[[0.5, 0.3]]]), 60)
+    assert sim.failure[0] and not sim.success[0] and sim.info()["mode"][0] == -1
+    where = sim.state[0, :2]
     assert -0.016 < clearance(where) < 0, "it stops at the obstacle's rim, within one control step"
-    assert task.score[0] == pytest.approx((where[1] - START[1]) / (GOAL - START[1]), abs=0.02)
+    assert sim.score[0] == pytest.approx((where[1] - START[1]) / (GOAL - START[1]), abs=0.02)
 
 
 def test_a_touch_between_two_control_steps_counts():
     """A brush at the rim, with both ends of the control step free, must not slip through."""
-    task = Avoid(1)
+    sim = started(1)
     rim = OBSTACLES[0, 2] + RADIUS
     inside = np.array([0.5 - rim + 0.0002, -0.1])
     path = inside + np.array([[0.0, -0.006], [0.0, 0.0], [0.0, 0.006]])
     assert clearance(path[0]) > 0 and clearance(path[2]) > 0 > clearance(path[1])
-    task._judge(np.arange(1), path[None])
-    assert task.failure[0]
+    sim.task.judge(sim, np.arange(1), path[None])
+    assert sim.failure[0]
 
 
 def test_a_free_pass_close_to_the_rim_is_no_touch():
-    task = Avoid(1)
+    sim = started(1)
     rim = OBSTACLES[0, 2] + RADIUS
     up = np.column_stack([np.full(50, 0.5 - rim - 0.0002), np.linspace(-0.2, 0.0, 50)])
-    task._judge(np.arange(1), up[None])
-    assert not task.failure[0]
+    sim.task.judge(sim, np.arange(1), up[None])
+    assert not sim.failure[0]
 
 
 def test_modes_of_copies_do_not_mix_and_reset_forgets_them():
-    task = Avoid(2)
-    ways = upright_ways()[[3, 20]]
-    drive(task, ways)
-    assert task.info()["mode"].tolist() == [3, 20]
-    task.reset(task.starts([1]), copies=np.array([1]))
-    assert task.info()["mode"].tolist() == [3, -1]
-    assert not task.success[1] and task.score[1] == pytest.approx(0.0, abs=0.02)
+    sim = drive(upright_ways()[[3, 20]])
+    assert sim.info()["mode"].tolist() == [3, 20]
+    sim.reset(Avoid().starts([1]), copies=np.array([1]))
+    assert sim.info()["mode"].tolist() == [3, -1]
+    assert not sim.success[1] and sim.score[1] == pytest.approx(0.0, abs=0.02)
 
 
 def test_gaps_agree_with_a_slow_reading_of_the_path():
@@ -108,10 +118,10 @@ def test_starts_differ_by_millimetres_only():
 
 
 def test_the_point_trails_its_command():
-    task = Avoid(1)
+    sim = started(1)
     for _ in range(10):
-        task.step(task.command + np.array([0.0, 0.01]))
-    behind = task.command[0, 1] - task.state[0, 1]
+        sim.step(sim.command + np.array([0.0, 0.01]))
+    behind = sim.command[0, 1] - sim.state[0, 1]
     assert behind == pytest.approx(0.25 * 0.05, rel=0.1), "50 ms at 0.25 m/s"
 
 
@@ -136,26 +146,32 @@ def test_demonstrations_have_human_speed_and_are_clean_where_the_execution_was_n
 
 
 def test_demonstrations_follow_from_their_seed(demos):
-    again = AvoidExpert.demonstrate(48, seed=5)
+    again = demonstrate(AvoidExpert, 48, seed=5)
     assert (again["state"] == demos["state"]).all() and (again["action"] == demos["action"]).all()
-    other = AvoidExpert.demonstrate(48, seed=6)
+    other = demonstrate(AvoidExpert, 48, seed=6)
     assert other["state"].shape != demos["state"].shape or (other["state"] != demos["state"]).any()
 
 
 def test_the_expert_finds_its_way_without_slips_in_every_mode():
-    task = Avoid(N_MODES)
-    demonstrator = AvoidExpert(N_MODES, seeds=[(7, mode) for mode in range(N_MODES)], modes=range(N_MODES))
-    first = [demonstrator.act(task.state)]
-    while not task.done.all():
-        task.step(demonstrator.act(task.state))
-    assert task.info()["mode"].tolist() == list(range(24))
-    demonstrator.reset()
-    task.reset(task.starts(range(24)))
-    assert (demonstrator.act(task.state) == first[0]).all(), "a reset expert repeats itself"
+    seeds = [(7, mode) for mode in range(N_MODES)]
+    expert, sims = AvoidExpert(modes=range(N_MODES)), [Avoid().batch(N_MODES) for _ in range(2)]
+    first, again = ([step.decision.label for step in play(sim, expert, seeds)] for sim in sims)
+    assert sims[0].info()["mode"].tolist() == list(range(24))
+    assert np.array_equal(first, again), "a reset expert repeats itself"
+
+
+def test_the_ways_of_an_expert_follow_from_its_style_or_its_seeds():
+    sim = Avoid().batch(48)
+    list(play(sim, AvoidExpert(Style(noise=0.0, mode=17)), range(48)))
+    assert set(sim.info()["mode"]) == {17}
+    list(play(sim, AvoidExpert(), range(48)))
+    assert len(set(sim.info()["mode"]) - {-1}) > 12
 
 
 def test_the_expert_refuses_what_makes_no_sense():
     with pytest.raises(UserError, match="0 to 23"):
-        AvoidExpert(1, modes=[24])
+        AvoidExpert(modes=[24])
+    with pytest.raises(UserError, match="for 3 copies needs as many modes, not 2"):
+        AvoidExpert(STEADY, modes=[0, 1]).reset(range(3))
     with pytest.raises(UserError, match="at least 1"):
-        AvoidExpert.demonstrate(0, seed=0)
+        demonstrate(AvoidExpert, 0, seed=0)

@@ -2,10 +2,12 @@ import json
 
 import pytest
 
+from ilbook import used
 from ilbook.errors import UserError
 from ilbook.page import claims
 from ilbook.page.claims import Claim, Verdict
 from ilbook.page.run import Run
+from ilbook.press import generated, ledger, results
 from ilbook.stats import Estimate
 
 FIELDS = {
@@ -19,7 +21,10 @@ FIELDS = {
     "minimum": 0.1,
     "source": "Table 1",
 }
-KEYS = {"id", "method", "notebook", "sentence", "verdict", "effect", "low", "high", "minimum", "n", "seeds", "profile"}
+KEYS = {
+    "id", "method", "notebook", "sentence", "verdict", "effect", "low", "high", "minimum", "n", "seeds", "profile",
+    "stale", "why", "commit", "smallest_visible", "replications",
+}  # fmt: skip
 ESTIMATE = Estimate(0.3, 0.2, 0.4, 100, 1, "given")
 DECLARE = f"run.declare(Claim({', '.join(f'{name}={value!r}' for name, value in FIELDS.items())}))"
 
@@ -41,17 +46,19 @@ def book(tmp_path, monkeypatch):
     return tmp_path
 
 
-def finish(effect=0.3, profile="lecture"):
+def finish(effect=0.3, profile="lecture", parts=(), seed=0):
     """What a run of the notebook does; returns its folder."""
-    run = Run.start("01_n", profile)
-    run.declare(Claim(**FIELDS))
-    run.judge("a-beats-b", Estimate(effect, effect - 0.1, effect + 0.1, 100, 1, "given"))
-    run.finish()
+    with used.collected():
+        used.note(*parts)
+        run = Run.start("01_n", profile, seed)
+        run.declare(Claim(**FIELDS))
+        run.judge("a-beats-b", Estimate(effect, effect - 0.1, effect + 0.1, 100, 1, "given"))
+        run.finish()
     return run.out
 
 
 def row(profile="lecture"):
-    return next(row for row in claims.rows() if row["profile"] == profile)
+    return next(row for row in results.rows() if row["profile"] == profile)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +100,7 @@ def test_a_verdict_is_one_of_four():
 def test_declared_reads_without_running(tmp_path, call):
     source = f"%matplotlib inline\nraise SystemExit  # never run\n{DECLARE.replace('Claim(', call + '(')}"
     path = write_notebook(tmp_path / "n.ipynb", source)
-    assert claims.declared(path) == [Claim(**FIELDS)]
+    assert results.declared(path) == [Claim(**FIELDS)]
 
 
 @pytest.mark.parametrize(
@@ -109,54 +116,86 @@ def test_declared_reads_without_running(tmp_path, call):
 )
 def test_declared_refuses(tmp_path, source, message):
     with pytest.raises(UserError, match=message):
-        claims.declared(write_notebook(tmp_path / "n.ipynb", source))
+        results.declared(write_notebook(tmp_path / "n.ipynb", source))
 
 
-def test_nothing_stored(book):
-    assert [row["profile"] for row in claims.rows()] == ["lecture", "full"]
-    for row in claims.rows():
-        assert row.keys() == KEYS | {"stale", "origin"}
-        assert (row["verdict"], row["effect"], row["stale"], row["origin"]) == ("not evaluated", None, False, None)
-        assert (row["notebook"], row["minimum"]) == ("01_n", 0.1)
-
-
-def test_a_local_result_fills_the_gap(book):
+def test_nothing_published(book):
     finish()
-    found = row()
-    assert (found["verdict"], found["origin"], found["stale"]) == ("supported", "local", False)
-    assert (found["effect"], found["n"], found["seeds"]) == (0.3, 100, 1)
-    assert row("full")["origin"] is None
+    rows = results.rows()
+    assert [row["profile"] for row in rows] == ["lecture", "full"]
+    for row in rows:
+        assert row.keys() == KEYS
+        assert (row["verdict"], row["effect"], row["stale"], row["why"]) == ("not evaluated", None, False, "")
+        assert (row["notebook"], row["minimum"], row["commit"]) == ("01_n", 0.1, None)
 
 
-def test_a_fresh_published_result_comes_first(book):
-    out = finish(0.3)
-    claims.publish(out, "01_n", "lecture")
+def test_a_published_result(book):
+    ledger.publish(finish(0.3), "01_n", "lecture")
     finish(0.5)
-    assert (row()["origin"], row()["effect"]) == ("published", 0.3)
+    found = row()
+    assert (found["verdict"], found["effect"], found["n"], found["seeds"]) == ("supported", 0.3, 100, 1)
+    assert (found["stale"], found["replications"]) == (False, None)
+    assert found["smallest_visible"] == pytest.approx(0.143, abs=1e-3)
+    assert row("full")["verdict"] == "not evaluated"
 
 
-def test_a_change_of_code_makes_it_stale_and_a_fresh_local_result_stands_in(book):
-    claims.publish(finish(0.3), "01_n", "lecture")
+def test_a_change_of_code_makes_it_stale_and_is_said(book):
+    ledger.publish(finish(0.3), "01_n", "lecture")
     notebook = book / "notebooks" / "1_part" / "01_n.ipynb"
     write_notebook(notebook, DECLARE, "x = 1  # a comment changes nothing")
     assert not row()["stale"]
     write_notebook(notebook, DECLARE, "x = 2")
-    assert row()["stale"]
-    finish(0.5)
-    assert (row()["origin"], row()["effect"], row()["stale"]) == ("local", 0.5, False)
-    write_notebook(notebook, DECLARE, "x = 3")
-    assert (row()["origin"], row()["effect"], row()["stale"]) == ("published", 0.3, True)
+    assert row()["stale"] and row()["why"] == "the notebook changed"
 
 
 def test_a_result_without_the_claim_says_nothing_about_it(book):
-    finish()
+    ledger.publish(finish(), "01_n", "lecture")
     write_notebook(book / "notebooks" / "1_part" / "01_n.ipynb", DECLARE.replace("a-beats-b", "other"))
-    assert (row()["verdict"], row()["origin"], row()["stale"]) == ("not evaluated", None, False)
+    assert (row()["verdict"], row()["stale"]) == ("not evaluated", False)
+
+
+def test_a_single_rate_has_no_smallest_visible_effect(book):
+    alone = DECLARE.replace("baseline='b'", "baseline=None")
+    write_notebook(book / "notebooks" / "1_part" / "01_n.ipynb", alone)
+    path = ledger.publish(finish(), "01_n", "lecture")
+    path.write_text(path.read_text().replace('"baseline": "b"', '"baseline": null'))
+    assert row()["verdict"] == "supported" and row()["smallest_visible"] is None
+
+
+def outcome(verdict, key):
+    return {"verdict": verdict, "effect": 0.3, "low": 0.2, "high": 0.4, "key": key}
+
+
+def test_runs_with_other_seeds_are_counted_if_all_else_is_equal(book):
+    path = ledger.publish(finish(), "01_n", "lecture")
+    key = results.key_of(json.loads(path.read_text())["provenance"])
+    seeds = {"1": outcome("supported", key), "2": outcome("inconclusive", key), "3": outcome("supported", "older")}
+    kept = {"01_n": {"lecture": {"a-beats-b": seeds}}}
+    results.replications_path().write_text(json.dumps(kept))
+    assert row()["replications"] == "supported in 2 of 3 seeds"
+    assert row("full")["replications"] is None
+
+
+def test_the_ledger_shows_all_of_it(book, golden):
+    golden({"tasks.pusht": {"x": 1}, "stats.estimate": {"x": 1}})
+    path = ledger.publish(finish(parts=["tasks.pusht"]), "01_n", "lecture")
+    both = json.loads(path.read_text())
+    both["provenance"]["commit"] = "0123456789ab+"
+    path.write_text(json.dumps(both))
+    seeds = {"1": outcome("supported", results.key_of(both["provenance"]))}
+    results.replications_path().write_text(json.dumps({"01_n": {"lecture": {"a-beats-b": seeds}}}))
+    page = generated.ledger()
+    for words in ("supported in 2 of 2 seeds", "`0123456789ab+`", "| 0.143 |", "+0.300 (+0.200 to +0.400)"):
+        assert words in page
+    assert "stale" not in page.partition("## ")[2]
+    golden({"tasks.pusht": {"x": 2}, "stats.estimate": {"x": 1}})
+    page = generated.ledger()
+    assert "{bdg-dark}`stale` 1" in page and "The lecture result is stale: changed: tasks.pusht." in page
 
 
 def test_publish_keeps_result_and_provenance(book, monkeypatch):
     monkeypatch.setenv("ILBOOK_TOKEN", "abc")
-    path = claims.publish(finish(), "01_n", "lecture")
+    path = ledger.publish(finish(), "01_n", "lecture")
     assert path == book / "data" / "results" / "01_n" / "lecture.json"
     both = json.loads(path.read_text())
     assert both.keys() == {"result", "provenance"}
@@ -166,21 +205,21 @@ def test_publish_keeps_result_and_provenance(book, monkeypatch):
 @pytest.mark.parametrize("asked", [("01_n", "full"), ("02_m", "lecture")])
 def test_publish_refuses_another_run(book, asked):
     with pytest.raises(UserError, match="is not a result of"):
-        claims.publish(finish(), *asked)
+        ledger.publish(finish(), *asked)
 
 
 def test_publish_refuses_smoke(book):
     with pytest.raises(UserError, match="cannot be published"):
-        claims.publish(finish(profile="smoke"), "01_n", "smoke")
+        ledger.publish(finish(profile="smoke"), "01_n", "smoke")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_a_damaged_published_file_is_named(book, content):
-    path = claims.published_path("01_n", "lecture")
+    path = results.published_path("01_n", "lecture")
     path.parent.mkdir(parents=True)
     path.write_text(content)
     with pytest.raises(UserError, match=r"lecture\.json"):
-        claims.rows()
+        results.rows()
 
 
 # -- what a table must be ---------------------------------------------------------------------------------------------

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
+from ilbook import used
 from ilbook.errors import UserError
-from ilbook.page import claims
 from ilbook.page.claims import Claim
 from ilbook.page.run import Run
 from ilbook.paths import write_file
-from ilbook.press import cli, ledger
+from ilbook.press import cli, ledger, results
 from ilbook.stats import Estimate
 
 IDS = ("a-wins", "c-wins")
@@ -39,13 +39,14 @@ def published(book, capsys):
 
         @staticmethod
         def publish(effects=(0.3, 0.3), profile="lecture"):
-            run = Run.start("01_page", profile)
-            for name, effect in zip(IDS, effects, strict=True):
-                run.declare(claim(name))
-                run.judge(name, Estimate(effect, effect - 0.05, effect + 0.05, 100, 1, "given"))
-            run.finish()
+            with used.collected():  # whatever other tests used, this run used nothing
+                run = Run.start("01_page", profile)
+                for name, effect in zip(IDS, effects, strict=True):
+                    run.declare(claim(name))
+                    run.judge(name, Estimate(effect, effect - 0.05, effect + 0.05, 100, 1, "given"))
+                run.finish()
             capsys.readouterr()
-            return claims.publish(run.out, "01_page", profile)
+            return ledger.publish(run.out, "01_page", profile)
 
         @staticmethod
         def changelog(*entries):
@@ -85,15 +86,15 @@ def test_a_stale_result_is_named_with_its_cause(published):
     assert "stale (the notebook changed); run and publish it again" in said and "2 with a problem" in said
 
 
-def test_a_changed_source_is_named(published):
-    path = claims.published_path("01_page", "lecture")
+def test_a_part_that_behaves_otherwise_is_named(published):
+    path = results.published_path("01_page", "lecture")
     both = json.loads(path.read_text())
-    both["provenance"]["hashes"]["sources"] = {"ilbook.rollout": "0"}
+    both["provenance"]["parts"] = {"nets.mlp": "0"}
     path.write_text(json.dumps(both))
-    assert "sources changed: ilbook.rollout" in published.check()[1]
-    both["provenance"].pop("hashes")
+    assert "stale (changed: nets.mlp)" in published.check()[1]
+    both["provenance"].pop("parts")
     path.write_text(json.dumps(both))
-    assert published.check()[0] == 1
+    assert "stale (it does not say which parts ran)" in published.check()[1]
 
 
 def test_a_changed_verdict_needs_an_entry(published):
@@ -142,9 +143,9 @@ def test_which_entries_tell_of_a_verdict(published, entry, enough):
 
 
 def test_a_result_that_is_gone_is_a_change(published):
-    claims.published_path("01_page", "lecture").unlink()
+    results.published_path("01_page", "lecture").unlink()
     status, said = published.check()
-    assert status == 1 and "it was supported and is no longer published" in said
+    assert status == 1 and "supported -> no longer published" in said
     published.changelog("`a-wins` and `c-wins` are not evaluated any more.")
     assert published.check()[0] == 0
     assert published.check("--accept")[0] == 0

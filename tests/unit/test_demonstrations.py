@@ -2,16 +2,19 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from ilbook import data, experts, tasks
+from ilbook import data, experts, tasks, used
 from ilbook.data import files, manifest
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
 from ilbook.paths import root
 from ilbook.press import demos as make
+from ilbook.rollout.record import demonstrate
 from ilbook.tasks.avoid import N_MODES, Avoid
 from ilbook.tasks.pusht import PushT, overlap
 
@@ -54,20 +57,20 @@ def test_pusht_demonstrations_are_of_human_speed_and_succeed():
 
 def test_avoid_demonstrations_cover_all_ways_evenly():
     demos = data.load("avoid")
-    task = Avoid(len(demos))
-    task.reset(np.stack([episode["state"][0] for episode in demos]).astype(np.float64))
+    sim = Avoid().batch(len(demos))
+    sim.reset(np.stack([episode["state"][0] for episode in demos]).astype(np.float64))
     longest = demos.lengths.max()
     for t in range(longest + 40):  # executing the recorded targets again follows the recorded path closely
         action = np.stack([episode["action"][min(t, len(episode["action"]) - 1)] for episode in demos])
-        task.step(action.astype(np.float64))
-    counts = np.bincount(task.info()["mode"][task.success], minlength=N_MODES)
-    assert task.success.mean() > 0.8 and counts.min() >= 5 and counts.max() <= 10
+        sim.step(action.astype(np.float64))
+    counts = np.bincount(sim.info()["mode"][sim.success], minlength=N_MODES)
+    assert sim.success.mean() > 0.8 and counts.min() >= 5 and counts.max() <= 10
 
 
 @pytest.mark.parametrize("task", [Avoid, PushT])
 def test_demonstrations_follow_from_their_seed(task):
     expert = experts.get(task.name)
-    one, two, other = (expert.demonstrate(3, seed) for seed in (5, 5, 6))
+    one, two, other = (demonstrate(expert, 3, seed) for seed in (5, 5, 6))
     assert np.array_equal(one["state"], two["state"]) and np.array_equal(one["action"], two["action"])
     assert one["state"].shape != other["state"].shape or not np.array_equal(one["state"], other["state"])
     assert one["state"].shape[1] == len(task.state_names)
@@ -79,7 +82,7 @@ def test_the_shipped_files_can_be_made_again(tmp_path):
         expert = experts.get(manifest.entries()[name]["task"])
         shipped = data.load(name)
         again = tmp_path / f"{name}.npz"
-        files.save(again, expert.demonstrate(4, manifest.entries()[name]["seed"]))
+        files.save(again, demonstrate(expert, 4, manifest.entries()[name]["seed"]))
         few = files.read(again)
         assert np.array_equal(few["state"], shipped["state"][: few.n_steps])
         assert np.array_equal(few["action"], shipped["action"][: few.n_steps])
@@ -151,6 +154,21 @@ def test_unknown_data_set():
         data.load("pust")
 
 
+def test_loading_announces_the_data_and_windows_bring_neither_simulator_nor_file_readers():
+    with used.collected() as parts:
+        data.load("avoid")
+    assert "data:avoid" in parts
+    code = (
+        "import sys, ilbook.data as d; d.Episodes, d.Windows;"
+        "print([m for m in sys.modules if m in ('mujoco', 'ilbook.data.files', 'ilbook.data.manifest')]);"
+        "from ilbook.data import load; print(load.__module__, 'mujoco' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split("\n")[:2] == ["[]", "ilbook.data.manifest False"], done.stdout + done.stderr
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        _ = data.laod
+
+
 def test_a_changed_file_is_noticed(tmp_path, monkeypatch):
     listed = manifest.entries()
     shutil.copytree(root() / "data" / "demos", tmp_path / "data" / "demos")
@@ -171,6 +189,6 @@ def test_pictures_of_a_set_show_its_states():
     demos = data.load("pickplace_pixels")
     assert demos["image"].shape == (demos.n_steps, 96, 96, 3) and demos["image"].dtype == np.uint8
     rows = np.linspace(0, demos.n_steps - 1, 40).astype(int)
-    drawn = tasks.get("pickplace")(1).render(demos["state"][rows].astype(np.float64), 96)
+    drawn = tasks.get("pickplace")().render(demos["state"][rows].astype(np.float64), 96)
     off = np.abs(demos["image"][rows].astype(int) - drawn.astype(int)).mean(axis=(1, 2, 3))
     assert off.max() < 4

@@ -229,9 +229,9 @@ def spoiled(**change) -> dict:
         ([recorded(4), spoiled(observations=None)], "episode 1: 'observations' is missing"),
         (
             [recorded(4), spoiled(observations=np.zeros((7, 3)))],
-            "episode 1: 'obs' has 7 rows, but .* 4 actions; it must",
+            "episode 1: 'obs' has 7 rows for 4 actions; it must",
         ),
-        ([spoiled(rewards=np.zeros(5))], "episode 0: 'reward' has 5 rows, but there are 4 actions"),
+        ([spoiled(rewards=np.zeros(5))], "episode 0: 'reward' has 5 rows for 4 actions; it must be 4"),
         (
             [recorded(4), spoiled(actions=np.zeros((4, 3)))],
             r"episode 1: 'action' is float64 of shape \(3,\) at each step",
@@ -239,10 +239,10 @@ def spoiled(**change) -> dict:
         ([recorded(4), spoiled(rewards=None)], "episode 1 has the arrays .*, but episode 0 has"),
         ([recorded(4), spoiled(observations=np.full((5, 3), np.nan))], "episode 1: 'obs', row 0: holds nan"),
         ([spoiled(actions={"a": np.zeros((4, 1))})], "episode 0: 'actions' is a dict; give one array"),
-        ([spoiled(actions=np.zeros((0, 2)))], "episode 0 has no actions"),
+        ([spoiled(actions=np.zeros((0, 2)))], "episode 0: 'action' has no rows"),
         ([spoiled(actions=np.array(["a"] * 4))], "episode 0: 'action' holds <U1"),
         ([spoiled(actions=[[1.0], [1.0, 2.0], [1.0], [1.0]])], "episode 0: the steps of 'action' differ in shape"),
-        ([spoiled(actions=3.0)], "episode 0: 'action' is a single value"),
+        ([spoiled(actions=3.0)], "episode 0: 'action' has no rows"),
     ],
 )
 def test_wrong_recordings_are_refused(episodes, sentence):

@@ -23,7 +23,7 @@ def test_every_shipped_set_was_measured_as_it_is():
         assert result is not None, f"type: ilbook data learn {row['set']}"
         assert result["data"] == manifest.entries()[row["set"]]["sha256"], f"{row['set']} changed since it was measured"
         estimate = wilson(round(result["success"] * result["n"]), result["n"])
-        assert (result["low"], result["high"]) == (estimate.low, estimate.high)
+        assert (result["low"], result["high"]) == pytest.approx((estimate.low, estimate.high))
         assert result["n"] == 200 and result["train_seconds"] <= 600
 
 
@@ -49,7 +49,12 @@ def test_a_trial_with_other_settings_is_not_written(monkeypatch, tmp_path):
     assert "avoid: " in said.getvalue() and not (tmp_path / "learnability.json").exists()
 
 
-def test_results_are_added_to_the_file_and_show_when_they_are_old(monkeypatch, tmp_path):
+def test_results_are_added_to_the_file_and_show_when_they_are_old(monkeypatch, tmp_path, golden):
+    ran = (
+        "control.receding", "data.normalise", "data.windows", "learning.batches", "learning.fit", "nets.mlp",
+        "policies.bc", "rollout.evaluate", "stats.intervals", "tasks.avoid",
+    )  # fmt: skip
+    golden({part: {"x": 1} for part in ran})
     monkeypatch.setattr(learnability, "STARTS", range(300_000, 300_002))
     monkeypatch.setattr(learnability, "file", lambda: tmp_path / "learnability.json")
     monkeypatch.setitem(learnability.PLAIN, "avoid", learnability.Plain(2, 1, (0, 1), steps=3, width=8))
@@ -57,11 +62,20 @@ def test_results_are_added_to_the_file_and_show_when_they_are_old(monkeypatch, t
     learnability.measure(["avoid"])
     stored = json.loads((tmp_path / "learnability.json").read_text())
     assert list(stored) == ["avoid"]
-    rows = {row["set"]: row for row in learnability.rows()}
-    assert rows["avoid"]["stale"] is False and rows["pusht"]["result"] is None
-    stored["avoid"]["data"] = "another file"
-    (tmp_path / "learnability.json").write_text(json.dumps(stored))
-    assert {row["set"]: row["stale"] for row in learnability.rows()}["avoid"] is True
+    assert set(ran) <= stored["avoid"]["parts"].keys()
+
+    def stale(result):
+        (tmp_path / "learnability.json").write_text(json.dumps({"avoid": result}))
+        rows = {row["set"]: row for row in learnability.rows()}
+        assert rows["pusht"]["result"] is None
+        return rows["avoid"]["stale"]
+
+    known = {part: version for part, version in stored["avoid"]["parts"].items() if version}
+    result = {**stored["avoid"], "parts": known}
+    assert stale(result) is False
+    assert stale({**result, "data": "another file"}) is True
+    golden({part: {"x": 2 if part == "learning.fit" else 1} for part in ran})
+    assert stale(result) is True
 
 
 def test_unknown_sets_are_refused():

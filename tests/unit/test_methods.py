@@ -6,9 +6,8 @@ import pytest
 import yaml
 
 from ilbook.errors import UserError
-from ilbook.page import claims
 from ilbook.page import run as profile
-from ilbook.press import methods
+from ilbook.press import methods, results
 
 CARDS = profile.root().parent / "shared" / "methods"
 GOOD = {
@@ -69,7 +68,7 @@ def test_rows_name_each_claim_once_under_its_method(monkeypatch):
     first = {"id": "chunk-beats-one-step", "method": "action-chunking", "notebook": "01_first_policy"}
     second = {**first, "id": "second"}
     declared = [{**claim, "profile": name} for claim in (first, second) for name in ("lecture", "full")]
-    monkeypatch.setattr(claims, "rows", lambda: declared)
+    monkeypatch.setattr(results, "rows", lambda: declared)
     rows = {row["slug"]: row for row in methods.rows()}
     assert rows["action-chunking"]["claims"] == ["chunk-beats-one-step", "second"]
     assert rows["openvla"]["claims"] == []
@@ -78,7 +77,7 @@ def test_rows_name_each_claim_once_under_its_method(monkeypatch):
 
 def test_rows_refuse_a_claim_about_an_unknown_method(monkeypatch):
     declared = [{"id": "c", "method": "action-chunkin", "notebook": "01_first_policy", "profile": "lecture"}]
-    monkeypatch.setattr(claims, "rows", lambda: declared)
+    monkeypatch.setattr(results, "rows", lambda: declared)
     with pytest.raises(UserError, match=r"claim c of notebook 01_first_policy.*action-chunking"):
         methods.rows()
 

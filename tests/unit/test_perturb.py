@@ -10,14 +10,14 @@ from ilbook.tasks.pusht import TARGET, PushT
 
 
 def test_strength_0_leaves_the_model_as_the_file_has_it():
-    ours = PushT.load_model()
+    ours = PushT().load_model()
     theirs = mujoco.MjModel.from_xml_path(str(perturb.__file__).replace("perturb.py", "pusht.xml"))
     for name in ("body_mass", "geom_size", "geom_friction", "geom_rgba", "cam_pos", "cam_quat", "actuator_gainprm"):
         assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
 
 
 def test_friction_and_mass_are_ratios_that_undo_each_other():
-    nominal, less, more = (PushT.perturbed(friction=s, mass=s).load_model() for s in (0, 1, -1))
+    nominal, less, more = (PushT().shifted(friction=s, mass=s).load_model() for s in (0, 1, -1))
     bar, block = nominal.geom("bar").id, nominal.body("block").id
     assert nominal.geom_friction[bar, 0] / less.geom_friction[bar, 0] == pytest.approx(3)
     assert more.geom_friction[bar, 0] / nominal.geom_friction[bar, 0] == pytest.approx(3)
@@ -28,18 +28,17 @@ def test_friction_and_mass_are_ratios_that_undo_each_other():
 
 
 def test_a_lagging_servo_has_the_time_constant_that_is_named():
-    task, late = Avoid(), Avoid.perturbed(lag=1.0)()
-    for one in (task, late):
-        one.reset(one.starts([0]))
+    sims = [task.batch() for task in (Avoid(), Avoid().shifted(lag=1.0))]
+    for one in sims:
+        one.reset(one.task.starts([0]))
         for _ in range(15):
             one.step(one.command + np.array([0.0, 0.004]))  # steadily upwards, 0.1 m/s
-    behind = [(one.command - one.state[:, :2])[0, 1] / 0.1 for one in (task, late)]
+    behind = [(one.command - one.state[:, :2])[0, 1] / 0.1 for one in sims]
     assert behind[1] - behind[0] == pytest.approx(perturb.LAG, rel=0.05)
 
 
 def test_a_servo_that_lags_is_reset_with_its_copy():
-    late = PushT.perturbed(lag=1.0)(2)
-    start = late.starts([0, 1])
+    late, start = PushT().shifted(lag=1.0).batch(2), PushT().starts([0, 1])
     late.reset(start)
     for _ in range(10):
         late.step(np.full((2, 2), 0.25))
@@ -49,8 +48,7 @@ def test_a_servo_that_lags_is_reset_with_its_copy():
 
 
 def test_a_push_moves_the_block_once():
-    pushed = PushT.perturbed(push=1.0)(16)
-    start = pushed.starts(range(16))
+    pushed, start = PushT().shifted(push=1.0).batch(16), PushT().starts(range(16))
     start[:, :2] = start[:, 5:] = [0.01, 0.01]  # out of the way
     pushed.reset(start)
     places = [pushed.state[:, 2:4]]
@@ -67,16 +65,18 @@ def test_a_push_moves_the_block_once():
 
 
 def test_the_chance_of_a_push():
-    rare = type("Rare", (PushT.perturbed(push=1.0),), {"push_chance": 0.25})(200)
-    assert 0.15 < (rare._push_begin < rare.max_steps).mean() < 0.35
+    rare = PushT(shift={"push": 1.0}, push_chance=0.25)
+    states, model = rare.starts(range(200)), rare.physics_model()
+    begins, forces = zip(*(rare.draw_push(state, model) for state in states), strict=True)
+    follows = np.array(begins) < rare.max_steps
+    assert 0.15 < follows.mean() < 0.35 and np.array_equal(np.any(forces, axis=1), follows)
 
 
 def test_a_larger_block_is_judged_on_a_larger_target():
-    larger = PushT.perturbed(size=1.0)(3)
-    start = larger.starts([0, 1, 2])
+    larger, start = PushT().shifted(size=1.0).batch(3), PushT().starts([0, 1, 2])
     start[:, 2:5] = TARGET + np.array([[0, 0, 0], [0.0115, 0, 0], [0, 0, 0.2]])
     larger.reset(start)
-    nominal = PushT(3)
+    nominal = PushT().batch(3)
     start[1, 2] = TARGET[0] + 0.01  # 15 % less
     nominal.reset(start)
     np.testing.assert_allclose(larger.score, nominal.score, atol=1e-9)
@@ -86,14 +86,14 @@ def test_a_larger_block_is_judged_on_a_larger_target():
 def test_larger_obstacles_are_touched_earlier():
     edge = ROWS[0] - RADII[0] - RADIUS
     state = np.array([[0.5, edge - 0.003, 0.5, edge - 0.003]])
-    for task_type, touches in ((Avoid, False), (Avoid.perturbed(size=1.0), True)):
-        task = task_type()
-        task.reset(state)
-        assert task.failure[0] == touches
+    for task, touches in ((Avoid(), False), (Avoid().shifted(size=1.0), True)):
+        sim = task.batch()
+        sim.reset(state)
+        assert sim.failure[0] == touches
 
 
 def test_distractors_and_colours_follow_their_strength():
-    counts = [PushT.perturbed(distractors=s).load_model().ngeom - PushT.load_model().ngeom for s in (0.3, 1, 2)]
+    counts = [PushT().shifted(distractors=s).load_model().ngeom - PushT().load_model().ngeom for s in (0.3, 1, 2)]
     assert counts == [1, 3, 6]
-    rgba = PushT.perturbed(colours=1.0).load_model().geom("bar").rgba
-    assert np.abs(rgba - PushT.load_model().geom("bar").rgba).max() > 0.1
+    rgba = PushT().shifted(colours=1.0).load_model().geom("bar").rgba
+    assert np.abs(rgba - PushT().load_model().geom("bar").rgba).max() > 0.1

@@ -1,12 +1,16 @@
 """PushT: its geometry against an independent library, its rules, and its demonstrator."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from shapely import Point, Polygon, affinity, box, union_all
 
 from ilbook.experts.pusht import PushTExpert
+from ilbook.rollout.play import play
 from ilbook.tasks import pusht
 from ilbook.tasks.pusht import OUTLINE, PUSHER_RADIUS, RECTANGLES, SUCCESS, TARGET, WORLD, PushT
+from ilbook.tasks.simulation import Simulation
 
 BLOCK = Polygon(OUTLINE)
 
@@ -108,7 +112,7 @@ def test_observation_is_the_pusher_and_the_corners():
 
 
 def test_the_model_has_the_sizes_of_the_code():
-    model = PushT.load_model()
+    model = PushT().load_model()
     pusher, bar, stem, target = (model.geom(name) for name in ("pusher", "bar", "stem", "target_bar"))
     assert pusher.size[0] == PUSHER_RADIUS
     for geom, (x0, x1, y0, y1) in zip((bar, stem), RECTANGLES, strict=True):
@@ -120,49 +124,55 @@ def test_the_model_has_the_sizes_of_the_code():
 
 
 # -- rules ------------------------------------------------------------------------------------------------------------
+def at(states) -> Simulation:
+    """One copy at each of these states (n, 7)."""
+    sim = PushT().batch(len(states))
+    sim.reset(states)
+    return sim
+
+
 def test_success_is_ninety_percent_of_the_target():
-    task = PushT(2)
-    state = task.starts([0, 1])
+    state = PushT().starts([0, 1])
     low, high = 0.0, 0.02
     while high - low > 1e-9:
         shift = (low + high) / 2
         low, high = (shift, high) if pusht.overlap(beside((shift, 0, 0)))[0] >= SUCCESS else (low, shift)
     state[0, 2:5], state[1, 2:5] = beside((low, 0, 0)), beside((low + 1e-5, 0, 0))
-    task.reset(state)
-    assert task.success.tolist() == [True, False]
-    assert task.done.tolist() == [True, False] and task.length.tolist() == [0, 0]
-    assert task.reward == pytest.approx([1.0, task.score[1] / SUCCESS])
+    sim = at(state)
+    assert sim.success.tolist() == [True, False]
+    assert sim.done.tolist() == [True, False] and sim.length.tolist() == [0, 0]
+    assert sim.reward == pytest.approx([1.0, sim.score[1] / SUCCESS])
+    stricter = replace(PushT(), success_overlap=0.95).batch(2)
+    stricter.reset(state)
+    assert not stricter.success.any() and stricter.reward == pytest.approx(sim.score / 0.95)
 
 
 def test_score_is_the_largest_overlap_and_reward_the_present_one():
-    task = PushT(1)
-    state = task.starts([0])
+    state = PushT().starts([0])
     state[0, 2:5] = beside((0.01, 0, 0.1))
     away = pusht.to_world(np.array([[0.02, -0.12]]), state[0, 2:5])[0]
     state[0, :2] = state[0, 5:] = away
-    task.reset(state)
-    first = task.score[0]
+    sim = at(state)
+    first = sim.score[0]
     for local in [[0.05, -0.09], [0.05, -0.06], [-0.05, -0.06]]:  # around the end of the stem, then push it aside
         for _ in range(8):
-            task.step(pusht.to_world(np.array([local]), state[0, 2:5]))
-    now = pusht.overlap(task.state[:, 2:5])[0]
-    assert now < first - 0.05 and task.score[0] >= first and not task.done[0]
-    assert task.reward[0] == pytest.approx(now / SUCCESS, abs=1e-12)
+            sim.step(pusht.to_world(np.array([local]), state[0, 2:5]))
+    now = pusht.overlap(sim.state[:, 2:5])[0]
+    assert now < first - 0.05 and sim.score[0] >= first and not sim.done[0]
+    assert sim.reward[0] == pytest.approx(now / SUCCESS, abs=1e-12)
 
 
 def test_the_pusher_does_not_enter_the_block():
-    task = PushT(32)
-    task.reset(task.starts(range(32)))
+    sim = at(PushT().starts(range(32)))
     deepest = 0.0
     for _ in range(40):
-        task.step(task.state[:, 2:4])  # straight at the centre of mass
-        deepest = max(deepest, (PUSHER_RADIUS - pusht.distance_to_block(task.state[:, :2], task.state[:, 2:5])).max())
+        sim.step(sim.state[:, 2:4])  # straight at the centre of mass
+        deepest = max(deepest, (PUSHER_RADIUS - pusht.distance_to_block(sim.state[:, :2], sim.state[:, 2:5])).max())
     assert 0 < deepest < 0.003
 
 
 def test_starts():
-    task = PushT(1)
-    states = task.starts(range(300))
+    states = PushT().starts(range(300))
     assert np.array_equal(states[:, :2], states[:, 5:])  # at rest where the command is
     corners = pusht.to_world(OUTLINE, states[:, 2:5])
     assert (corners > 0).all() and (corners < WORLD).all()
@@ -173,36 +183,22 @@ def test_starts():
 
 
 # -- the demonstrator -------------------------------------------------------------------------------------------------
-def demonstrate(start_seeds) -> tuple[PushT, np.ndarray]:
-    """The task after the expert's episodes, and all actions (T, N, 2)."""
-    task, expert, actions = PushT(len(start_seeds)), PushTExpert(len(start_seeds)), []
-    task.reset(task.starts(start_seeds))
-    while not task.done.all():
-        actions.append(expert.act(task.state))
-        task.step(actions[-1])
-    return task, np.stack(actions)
-
-
-def test_expert_solves_random_starts():
-    task, actions = demonstrate(range(1000, 1200))
-    assert task.success.mean() >= 0.95, f"failed starts: {1000 + np.flatnonzero(~task.success)}"
-    assert 60 < np.median(task.length) < 160  # about as fast as people, who need 125 steps
+def test_expert_is_about_as_fast_as_people():
+    sim = PushT().batch(100)
+    actions = [step.decision.label for step in play(sim, PushTExpert(), range(1100, 1200))]
+    assert sim.success.mean() >= 0.95, f"failed starts: {1100 + np.flatnonzero(~sim.success)}"
+    assert 60 < np.median(sim.length) < 160  # who need 125 steps
     assert np.isfinite(actions).all()
 
 
-def test_expert_is_deterministic():
-    (first, one), (second, two) = (demonstrate(range(4)) for _ in range(2))
-    assert np.array_equal(one, two) and np.array_equal(first.state, second.state)
-
-
 def test_expert_forgets_on_reset():
-    task, used = PushT(8), PushTExpert(8)
+    used = PushTExpert()
     for seeds in (range(8), range(8, 16)):
-        task.reset(task.starts(seeds))
-        used.reset()
-        new = PushTExpert(8)
+        sim, new = at(PushT().starts(seeds)), PushTExpert()
+        for expert in (used, new):
+            expert.reset(seeds)
         for step in range(25):
-            action = used.act(task.state)
+            action = used.decide(sim, ~sim.done).action
             if step < 5:
-                assert np.array_equal(action, new.act(task.state))
-            task.step(action)
+                assert np.array_equal(action, new.decide(sim, ~sim.done).action)
+            sim.step(action)

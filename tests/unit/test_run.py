@@ -41,7 +41,8 @@ def episodes(a=0.9, b=0.3, n=40):
 
 
 def test_importing_is_light():
-    code = "import ilbook, ilbook.page.run, ilbook.page.claims, sys; print({'torch', 'pandas', 'mujoco'} & set(sys.modules))"
+    heavy = {"torch", "pandas", "mujoco"}
+    code = f"import ilbook.page.run, ilbook.page.claims, sys; print({heavy} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "set()"
 
@@ -214,7 +215,7 @@ def test_finish_writes_a_result_that_the_seed_determines(monkeypatch):
     assert claim["method"] == "action-chunking" and "bootstrap" in claim["interval"]
     assert {"verdict", "effect", "low", "high", "n", "seeds", "minimum"} <= claim.keys()
     provenance = json.loads((profile.root() / "two" / "provenance.json").read_text())
-    assert {"time", "hashes", "machine", "threads", "gl"} <= provenance.keys()
+    assert {"time", "parts", "commit", "versions", "machine", "threads", "device", "gl"} <= provenance.keys()
     assert str(profile.root()) not in json.dumps(provenance)
 
 
