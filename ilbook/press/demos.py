@@ -13,8 +13,8 @@ from ilbook.data import files, manifest, video
 from ilbook.data.episodes import Episodes
 from ilbook.data.manifest import FILM_EPISODES, FILM_SIDE
 from ilbook.errors import UserError, unknown
-from ilbook.experts import base
 from ilbook.paths import root
+from ilbook.rollout import record
 
 QUALITY = 26  # constant rate factor of the films: the mean error stays under two of 255 grey levels
 KEY_FRAMES = 250  # the films are read from the beginning, so few frames need to stand alone
@@ -88,14 +88,14 @@ def _films(file: Path, task_name: str) -> list[Path]:
         part = episodes.select(range(first, min(first + FILM_EPISODES, len(episodes))))
         films.append(file.with_name(f"{file.stem}_{first // FILM_EPISODES:02d}.mp4"))
         writer = video.Writer(films[-1], FILM_SIDE, FILM_SIDE, round(task.control_hz), QUALITY, KEY_FRAMES)
-        writer.add(task(1).render(part["state"].astype(np.float64), FILM_SIDE))
+        writer.add(task().render(part["state"].astype(np.float64), FILM_SIDE))
         writer.close()
     return films
 
 
 def _demonstrate(recipe: Recipe, n: int, seed: int) -> tuple[Episodes, str]:
-    if recipe.skill is not None:
-        episodes = base.demonstrate_graded(experts.get(recipe.task), n, seed, recipe.skill)
-        return episodes, f"ilbook.experts.base.demonstrate_graded, {recipe.task}, {recipe.skill}"
     expert = experts.get(recipe.task)
-    return expert.demonstrate(n, seed), f"{expert.__module__}.{expert.__name__}.demonstrate"
+    if recipe.skill is not None:
+        made = record.demonstrate_graded(expert, n, seed, recipe.skill)
+        return made, f"ilbook.rollout.record.demonstrate_graded, {recipe.task}, {recipe.skill}"
+    return record.demonstrate(expert, n, seed), f"ilbook.rollout.record.demonstrate, {recipe.task}"

@@ -14,7 +14,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from ilbook import tasks
+from ilbook import tasks, used
 from ilbook.errors import UserError, unknown
 from ilbook.tasks.base import Task
 from ilbook.tasks.simulation import PIXELS, Simulation
@@ -26,6 +26,7 @@ RENDER_MODES = ["rgb_array"]
 
 def _made(task: str | Task, n_copies: int, threads: int | None = None) -> Simulation:
     """A simulation of a task, which may be given by its name."""
+    used.note("tasks.gym")
     return (tasks.get(task)() if isinstance(task, str) else task).batch(n_copies, threads)
 
 
@@ -173,11 +174,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         return columns | {f"_{name}": np.ones(self.num_envs, dtype=bool) for name in columns}
 
 
-def _register() -> None:
-    for name in tasks.names():
-        if (gym_id := tasks.find(name).gym_id) not in gymnasium.registry:
-            here = {"entry_point": f"{__name__}:TaskEnv", "vector_entry_point": f"{__name__}:TaskVectorEnv"}
-            gymnasium.register(gym_id, **here, kwargs={"task": name})
-
-
-_register()
+for _task in map(tasks.find, tasks.names()):
+    if _task.gym_id not in gymnasium.registry:
+        _here = {"entry_point": f"{__name__}:TaskEnv", "vector_entry_point": f"{__name__}:TaskVectorEnv"}
+        gymnasium.register(_task.gym_id, **_here, kwargs={"task": _task.name})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ilbook import used
+
 
 def limit(
     action: np.ndarray,
@@ -18,6 +20,7 @@ def limit(
     Targets are brought into the box from `low` to `high` (A,) first; the move is then at most `reach` long, each
     action counting `weight` (a number or (A,)) in its length. Its direction stays.
     """
+    used.note("tasks.limit")
     move = np.minimum(np.maximum(action, low), high)
     move -= command
     distance = np.sqrt(((move * weight) ** 2).sum(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""What every demonstrator promises: a controller that solves its task, from anywhere, repeatably, with working knobs."""
+"""What every demonstrator promises: a controller that solves its task, from anywhere, repeatably, with its knobs."""
 
 from dataclasses import replace
 
@@ -155,7 +155,7 @@ def test_it_goes_on_from_where_it_was_saved(expert_type):
 def test_an_expert_that_was_never_reset_says_so(expert_type):
     sim = expert_type.task.batch(2)
     sim.reset(sim.task.starts([0, 1]))
-    with pytest.raises(UserError, match=f"{expert_type.__name__} was never reset and is asked for copy 1"):
+    with pytest.raises(UserError, match=f"{expert_type.__name__} was never reset and is asked for 2 copies"):
         expert_type().decide(sim, ~sim.done)
     expert = expert_type()
     expert.reset([0])

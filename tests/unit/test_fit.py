@@ -141,8 +141,8 @@ def test_tied_weights_are_averaged_under_both_names(episodes):
 
 
 def test_a_training_may_be_left_and_taken_up_again(episodes):
-    settings, policy = Training(steps=40, batch=8), line()
-    for snapshot in fit(policy, episodes, settings, keep=8):
+    settings, policy = Training(steps=250, batch=4), line()  # the history has every second step: 25 lies between two
+    for snapshot in fit(policy, episodes, settings, keep=10):
         if snapshot.step == 25:
             break
     other = line(3)
@@ -150,7 +150,7 @@ def test_a_training_may_be_left_and_taken_up_again(episodes):
     whole = line()
     *_, wanted = fit(whole, episodes, settings)
     assert torch.equal(other.net.weight, whole.net.weight) and last.history == wanted.history
-    with pytest.raises(UserError, match="the snapshot has 40 steps, the training only 30; raise steps"):
+    with pytest.raises(UserError, match="the snapshot has 250 steps, the training only 30; raise steps"):
         list(fit(line(), episodes, Training(steps=30, batch=8), resume=last))
 
 

@@ -121,6 +121,29 @@ def test_executed_actions_are_seen_again():
     assert not policy.calls[0]["obs"]["action"].any()
 
 
+class Remembering(Counting):
+    """Remembers what it saw first, and how often it has looked; says both."""
+
+    memory_shapes = {"first": (1,), "looks": ()}  # noqa: RUF012
+
+    def plan(self, obs, noise, promise, memory, fresh):
+        first = torch.where(fresh[:, None], obs["obs"][:, -1], memory["first"])
+        looks = torch.where(fresh, 0.0, memory["looks"]) + 1
+        chunk = torch.stack([first[:, 0], looks], dim=1)[:, None].expand(-1, self.windows.horizon, -1)
+        return Plan(chunk, {"first": first, "looks": looks})
+
+
+@pytest.mark.parametrize("delay", [0, 1])
+def test_each_copy_keeps_its_own_memory(delay):
+    """Also where the answer is handed in for a part of those who asked, because the others have begun anew."""
+    controller, world = RecedingHorizon(Remembering(), n_exec=2, delay=delay), World(3)
+    drive(controller, 3, world)  # the second question is asked in the third step
+    controller.reset([9], np.array([0]))
+    actions = drive(controller, 5, world, begin=False)
+    assert actions[-1].tolist() == [[3.0, 3 - delay], [0.5, 4.0], [1.0, 4.0]]
+    assert actions[delay, 1:].tolist() == [[0.5, 2.0], [1.0, 2.0]]
+
+
 def test_what_was_decided_stays_as_it_was():
     controller, world = RecedingHorizon(Counting(), n_exec=1), World()
     controller.reset([0, 1])

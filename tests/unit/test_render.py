@@ -17,7 +17,7 @@ from ilbook.draw.plain import Drawing
 from ilbook.draw.render import renderer
 from ilbook.draw.view import View
 from ilbook.errors import UserError
-from ilbook.page import media, viz
+from ilbook.page import viz
 from ilbook.tasks.avoid import Avoid
 from ilbook.tasks.insert import Insert
 from ilbook.tasks.pickplace import PickPlace
@@ -28,7 +28,7 @@ needs_gl = pytest.mark.skipif(gl.choose().name == "none", reason="no OpenGL here
 
 
 def states(task_type, n):
-    return task_type(1).starts(range(n))
+    return task_type.starts(range(n))
 
 
 def positions(task_type, n):
@@ -47,7 +47,7 @@ def drawings(task_type, size):
 
 @pytest.mark.parametrize("way", range(2 if gl.choose().name != "none" else 1))
 def test_things_are_where_the_state_says(way):
-    drawing = drawings(PushT, 192)[way]
+    drawing = drawings(PushT(), 192)[way]
     state = np.array([[0.40, 0.10, 0.10, 0.40, 0.0]])
     (frame,) = drawing.frames(state)
     left, right, _, top = drawing.window
@@ -63,13 +63,13 @@ def test_things_are_where_the_state_says(way):
 
 
 def test_the_whole_workspace_shows_with_a_margin():
-    left, right, bottom, top = View.of(PushT.load_model(), "top", 96).window
+    left, right, bottom, top = View.of(PushT().load_model(), "top", 96).window
     assert -0.03 < left < 0 < WORLD < right < WORLD + 0.03
     assert -0.03 < bottom < 0 < WORLD < top < WORLD + 0.03
 
 
 @needs_gl
-@pytest.mark.parametrize("task_type", [PushT, Avoid, Insert, PickPlace])
+@pytest.mark.parametrize("task_type", [PushT(), Avoid(), Insert(), PickPlace()])
 @pytest.mark.parametrize("size", [96, 256])
 def test_the_plain_drawing_is_like_opengl(task_type, size):
     """Up to the edges, which it smooths in small pictures only: a policy that looks sees the same with either."""
@@ -194,7 +194,7 @@ def test_pixels_and_points_of_a_plane_agree(camera):
 
 
 def test_pixels_begin_in_the_upper_left_corner():
-    view = View.of(PushT.load_model(), "top", 100)
+    view = View.of(PushT().load_model(), "top", 100)
     left, right, bottom, top = view.window
     corners = np.array([[left, top, 0.0], [right, bottom, 0.3]])
     assert np.allclose(view.to_pixels(corners), [[0, 0], [100, 100]])
@@ -250,9 +250,9 @@ def test_a_perturbed_task_has_its_own_pictures():
 
 
 @needs_gl
-@pytest.mark.parametrize("task_type", [PushT, Scene])
+@pytest.mark.parametrize("task_type", [PushT(), Scene])
 def test_nice_pictures_have_shadows_and_are_others(task_type):
-    qpos = positions(PushT, 1) if task_type is PushT else placed((0.2, -0.1, 0.3))
+    qpos = positions(PushT(), 1) if task_type == PushT() else placed((0.2, -0.1, 0.3))
     plain, nice = (renderer(task_type, 160, nice).frames(qpos)[0].astype(float).mean(axis=-1) for nice in (False, True))
     assert renderer(task_type, 160, True) is not renderer(task_type, 160)
     assert 0.003 < (nice < plain - 15).mean() < 0.2, "there are shadows"
@@ -264,8 +264,8 @@ def test_nice_pictures_have_shadows_and_are_others(task_type):
 @needs_gl
 def test_few_contexts_are_open_and_closed_ones_draw_again(monkeypatch):
     monkeypatch.setattr(render, "OPEN", 2)
-    models = [render.Renderer(PushT.load_model(), size) for size in (16, 24, 32)]
-    qpos = positions(PushT, 2)
+    models = [render.Renderer(PushT().load_model(), size) for size in (16, 24, 32)]
+    qpos = positions(PushT(), 2)
     expected = [drawn.frames(qpos) for drawn in models]
     assert len(render._opened) == 2
     for _ in range(2):
@@ -274,24 +274,24 @@ def test_few_contexts_are_open_and_closed_ones_draw_again(monkeypatch):
 
 @pytest.mark.parametrize("way", range(2 if gl.choose().name != "none" else 1))
 def test_the_empty_scene_leaves_out_what_moves(way):
-    drawing = drawings(PushT, 96)[way]
-    before = drawing.frames(positions(PushT, 1))
-    (empty,) = drawing.frames(positions(PushT, 1), moving=False)
+    drawing = drawings(PushT(), 96)[way]
+    before = drawing.frames(positions(PushT(), 1))
+    (empty,) = drawing.frames(positions(PushT(), 1), moving=False)
     assert not len(near(empty, BLUE)[0]) and not len(near(empty, SLATE)[0]) and len(near(empty, GREEN)[0])
-    assert np.array_equal(drawing.frames(positions(PushT, 1)), before)
+    assert np.array_equal(drawing.frames(positions(PushT(), 1)), before)
 
 
 def test_any_thread_may_ask():
-    expected = PushT(1).render(states(PushT, 3))
+    expected = PushT().render(states(PushT(), 3))
     assert expected.shape == (3, 96, 96, 3) and expected.dtype == np.uint8
     answers = []
-    threads = [threading.Thread(target=lambda: answers.append(PushT(1).render(states(PushT, 3)))) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: answers.append(PushT().render(states(PushT(), 3)))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
     assert len(answers) == 3 and all(np.array_equal(answer, expected) for answer in answers)
-    assert renderer(PushT, 96) is renderer(PushT, 96)
+    assert renderer(PushT(), 96) is renderer(PushT(), 96)
 
 
 def fastest(drawing, qpos):
@@ -307,8 +307,8 @@ def fastest(drawing, qpos):
 
 @pytest.mark.parametrize("way", range(2 if gl.choose().name != "none" else 1))
 def test_300_frames_a_second(way):
-    drawing = drawings(PushT, 96)[way]
-    many = positions(PushT, 100)
+    drawing = drawings(PushT(), 96)[way]
+    many = positions(PushT(), 100)
     assert fastest(drawing, many) >= 300
 
 
@@ -349,25 +349,14 @@ def test_trajectories_of_a_side_view_lie_on_the_things_in_its_picture():
     plt.close("all")
 
 
-def test_a_film_of_states_runs_at_the_speed_of_the_task(monkeypatch):
-    told = []
-    monkeypatch.setattr(media, "show", lambda *given: told.append(given))
-    media.film(PushT, states(PushT, 3), "A film", "It moves", size=64)
-    frames, fps, title, alt = told[0]
-    assert np.array_equal(frames, PushT(1).render(states(PushT, 3), 64))
-    assert (fps, title, alt) == (PushT.control_hz, "A film", "It moves")
-    if gl.choose().name != "none":
-        media.film(PushT, states(PushT, 3), "A film", "It moves", size=64, nice=True)
-        assert not np.array_equal(told[1][0], frames)
-
 
 CHILD = """
 import os, sys
 from ilbook.tasks.pusht import PushT
-task = PushT(1)
-task.render(task.state)
+task = PushT()
+task.render(task.starts([0]))
 if (child := os.fork()) == 0:  # as Gymnasium's AsyncVectorEnv does
-    task.render(task.state)
+    task.render(task.starts([0]))
     os._exit(0)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -380,8 +369,8 @@ def test_a_forked_child_draws_and_the_end_of_the_process_is_quiet():
 
 
 def test_without_opengl_the_plain_drawing_is_used():
-    code = "from ilbook.tasks.pusht import PushT; from ilbook.draw.render import renderer; r = renderer(PushT, 32);"
-    code += "print(type(r).__name__, PushT(1).render(PushT(1).state, 32).shape)"
+    code = "from ilbook.tasks.pusht import PushT; from ilbook.draw.render import renderer; r = renderer(PushT(), 32);"
+    code += "print(type(r).__name__, PushT().render(PushT().starts([0]), 32).shape)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "ILBOOK_GL": "none"}, capture_output=True, text=True, timeout=60,
@@ -391,13 +380,13 @@ def test_without_opengl_the_plain_drawing_is_used():
 
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(UserError, match="pusht: pictures of 4 pixels"):
-        renderer(PushT, 4)
+        renderer(PushT(), 4)
     moving = "<body><joint/><geom size='.1'/><camera name='top' pos='0 0 2'/></body>"
     for content, words in (("<geom size='.1'/>", "no camera named 'top'"), (moving, "stands still")):
         model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{content}</worldbody></mujoco>")
         with pytest.raises(UserError, match=words):
             Drawing(model, 32)
-    for drawing in drawings(PushT, 96):
+    for drawing in drawings(PushT(), 96):
         with pytest.raises(UserError, match=r"\(n, 5\)"):
             drawing.frames(np.zeros((2, 4)))
         with pytest.raises(UserError, match="finite"):

@@ -152,7 +152,7 @@ def test_a_new_key_says_what_changed(change, message, capsys):
     found = said(capsys)
     names = re.search(r"data changed \((.*)\)", found)
     if names:  # in whatever order
-        found = found.replace(names[1], ", ".join(sorted(names[1].split(", "), key=["obs", "action", "episode_ends"].index)))
+        found = found.replace(names[1], ", ".join(sorted(names[1].split(", "), key="obs action episode_ends".find)))
     assert found == f"line: training again: {message}"
 
 

@@ -54,6 +54,7 @@ class SequentialTest(ABC):
     n_max: int | None
 
     def __post_init__(self) -> None:
+        used.note("stats.sequential.base")
         used.note_type(type(self))
 
     @abstractmethod

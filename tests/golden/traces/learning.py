@@ -94,7 +94,7 @@ def batches():
         source.prepare(asking)
         batch = source.draw(7, torch.Generator().manual_seed(4))
         shown = {"action": batch.action, "valid": batch.valid, "past": batch.past, "past_valid": batch.past_valid}
-        shown |= {f"obs {key}": value.int() if value.dtype == torch.uint8 else value for key, value in batch.obs.items()}
+        shown |= {f"obs {key}": value for key, value in batch.obs.items()}
         found |= {f"{name} {key}": value for key, value in shown.items()}
         found |= {f"{name} range of {key}": value for key, value in asking.ranges.items()}
     far = GoalBatches(episodes, "reached")
