@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import fields
 from typing import Protocol
 
@@ -111,6 +112,7 @@ class MixedBatches:
         self.first, self.second = first, second
 
     def prepare(self, policy: Policy) -> None:
+        self.first, self.second = copy.copy(self.first), copy.copy(self.second)
         self.first.prepare(policy)  # its ranges count: the second finds the normalisers fitted
         self.second.prepare(policy)
 

@@ -74,6 +74,7 @@ def fit(
         raise UserError(f"training needs at least one step, one example a batch and one snapshot, not {given}")
     used.note("learning.fit")
     batches = WindowBatches(batches) if isinstance(batches, Episodes) else batches
+    batches = copy.copy(batches)  # what it notes of this policy stays out of the caller's sampler
     batches.prepare(policy)
     policy.to(device())
     run = _Run(policy, settings, seed)

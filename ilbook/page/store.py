@@ -128,20 +128,13 @@ def _train(notebook, name, policy, data, settings, seed, keep) -> Record:
 
 
 def _key_parts(policy, data, settings, seed, keep) -> dict:
-    mine, reached = fingerprint.of(policy), set(LEARNING)
-    if hasattr(data, "episode_ends"):  # only what the policy looks at
-        arrays = {name: data.arrays[name] for name in {*policy.inputs, "action"} & data.arrays.keys()}
-        arrays["episode_ends"] = data.episode_ends
-        source = {name: fingerprint.array_hash(array) for name, array in arrays.items()}
-    else:
-        made = fingerprint.of(data)
-        source, reached = made["notebook"] | {"weights": made["state"]}, reached | set(made["parts"])
+    mine, source = fingerprint.of(policy), fingerprint.of_data(data, (*policy.inputs, "action"))
     return {
         "settings": {**asdict(settings), "keep": keep},
         "seed": seed,
         "data": source,
         "policy": mine["notebook"] | {"weights": mine["state"]},
-        "versions": versions.known({*reached, *mine["parts"]}),
+        "versions": versions.known({*LEARNING, *mine["parts"], *source.pop("parts")}),
     }
 
 

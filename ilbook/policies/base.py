@@ -69,6 +69,7 @@ class Policy(nn.Module, ABC):
         relative_to: tuple[int, ...] | None = None,
     ):
         super().__init__()
+        used.note("policies.base")
         used.note_type(type(self))
         self.inputs, self.action_size, self.windows = dict(inputs), action_size, windows
         self.relative_to = None if relative_to is None else list(relative_to)
@@ -193,7 +194,6 @@ class ChunkSampler(Policy):
 
     def __init__(self, inputs, action_size, windows, relative_to=None):
         super().__init__(inputs, action_size, windows, relative_to)
-        used.note("policies.base")
         self.noise_shape = (windows.horizon, action_size)
 
     @property

@@ -159,7 +159,7 @@ def test_an_expert_that_was_never_reset_says_so(expert_type):
         expert_type().decide(sim, ~sim.done)
     expert = expert_type()
     expert.reset([0])
-    with pytest.raises(UserError, match=f"{expert_type.__name__} was reset for 1 copies and is asked for copy 1"):
+    with pytest.raises(UserError, match=f"{expert_type.__name__} was reset for 1 copies and is asked for 2 copies"):
         expert.decide(sim, ~sim.done)
     with pytest.raises(UserError, match="1 seeds for 2 copies"):
         next(play(sim, expert, [0]))

@@ -136,13 +136,6 @@ def _said(exercise: Exercise, text: str, names: dict) -> str:
     return line.partition(": ")[2]
 
 
-@pytest.fixture
-def moved(exercise):
-    """Skips an exercise whose page still has the cell from before; the cells with the guesses bring the new one."""
-    if not any("check.concept(" in cell.source for cell in _cells(exercise.page)):
-        pytest.skip("the page has its old exercises")
-
-
 def test_every_page_has_exercises_and_no_solution_belongs_to_none():
     asked = {page: {exercise.name for exercise in EXERCISES if exercise.page == page} for page in NOTEBOOKS}
     assert all(asked.values())
@@ -161,14 +154,12 @@ def test_the_placeholder_is_not_tried_yet(exercise, pages):
     assert said == "not tried yet."
 
 
-@pytest.mark.usefixtures("moved")
 @each_exercise
 def test_the_solution_is_accepted(exercise, pages):
     said = _said(exercise, solutions.read(NOTEBOOKS[exercise.page])[exercise.name], pages(exercise.page))
     assert said == "solved."
 
 
-@pytest.mark.usefixtures("moved")
 @pytest.mark.parametrize(("exercise", "text"), WRONG)
 def test_a_wrong_answer_is_refused_with_a_hint_and_raises_nothing(exercise, text, pages):
     said = _said(exercise, text, pages(exercise.page))

@@ -197,9 +197,9 @@ def test_the_parts_of_a_stored_training_count_as_used():
 
 
 def test_a_sampler_of_batches_is_data_too():
-    train(data=WindowBatches(DATA))
-    train(data=WindowBatches(DATA))
-    assert trainings() == 1
+    sampler = WindowBatches(DATA)
+    train(data=sampler), train(data=sampler), train(data=WindowBatches(DATA))
+    assert trainings() == 1, "a sampler does not change by being used"
     train(data=WindowBatches(DATA, weights=np.arange(9.0)))
     assert trainings() == 2
 
