@@ -378,6 +378,14 @@ def test_a_policy_that_forgets_is_named(episodes):
         policy.act(batch(policy, episodes, 3).obs)
 
 
+def test_a_policy_without_a_loss_cannot_be_trained(episodes):
+    class Wrapper(MLPPolicy):
+        loss = Policy.loss
+
+    with pytest.raises(UserError, match="Wrapper has no loss and cannot be trained; train the policy that it wraps"):
+        train(Wrapper(OBS, ACTION, WINDOWS), episodes, steps=1, batch=4)
+
+
 def test_the_device_is_chosen_by_the_environment(monkeypatch, episodes):
     monkeypatch.setenv("ILBOOK_DEVICE", "cpu")
     assert device() == torch.device("cpu")
