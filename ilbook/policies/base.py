@@ -118,54 +118,42 @@ class Policy(nn.Module, ABC):
         for what is free; `memory` as the last plan gave it; `fresh` (B,) marks copies that look for the first time,
         whose memory is not looked at: by default all without a memory, none with one.
         """
-        n = self._check(obs, noise, promise)
-        place = next(iter(obs.values())).device
+        n, place = next(((len(array), array.device) for array in obs.values()), (0, None))
         if fresh is None:
             fresh = torch.full((n,), memory is None, device=place)
-        if memory is None and self.memory_shapes:
+        if memory is None:
             memory = {name: torch.zeros(n, *shape, device=place) for name, shape in self.memory_shapes.items()}
-        if tuple(fresh.shape) != (n,):
-            raise UserError(f"{self._name}: fresh has shape {tuple(fresh.shape)}, not {(n,)}; give one truth a copy")
-        self._check_memory("got", memory, n)
+        takes = {"fresh": (), **self.memory_shapes} | ({} if self.noise_shape is None else {"noise": self.noise_shape})
+        given = {"fresh": fresh, **memory} | ({} if noise is None else {"noise": noise})
+        if more := given.keys() - takes.keys():
+            raise UserError(f"{self._name} takes no {', '.join(sorted(more))}; leave it out")
+        chunk = (self.windows.horizon, self.action_size)
+        self._fits("got", self._looks() | takes, obs | given, n)
+        if promise is not None:
+            promised = {"promised action": chunk, "promised weight": chunk[:1]}
+            self._fits("got", promised, dict(zip(promised, promise, strict=True)), n)
         plan = self.plan(obs, noise, promise, memory, fresh)
-        self._check_memory("returned", plan.memory, n)
+        self._fits("planned", {"chunk": chunk, **self.memory_shapes}, {"chunk": plan.chunk, **(plan.memory or {})}, n)
         return plan
 
-    def _check_memory(self, verb: str, memory: Arrays | None, n: int) -> None:
-        given = {name: tuple(array.shape) for name, array in (memory or {}).items()}
-        wanted = {name: (n, *shape) for name, shape in self.memory_shapes.items()}
-        if given != wanted:
-            raise UserError(
-                f"{self._name} {verb} memory {given or 'of nothing'}; its memory_shapes ask for {wanted or 'none'}"
-            )
+    def _looks(self) -> dict[str, tuple[int, ...]]:
+        """The shapes, for one copy, of all that it looks at."""
+        past = (self.windows.n_past,)
+        steps = {"goal": (), "action": past, "action_valid": past}
+        shapes = self.inputs | ({"action_valid": ()} if "action" in self.inputs else {})
+        return {name: (*steps.get(name, (self.windows.n_obs,)), *shape) for name, shape in shapes.items()}
+
+    def _fits(self, verb: str, wanted: Mapping[str, tuple[int, ...]], given: Arrays, n: int) -> None:
+        """Refuse what lacks, or has another shape than `wanted` for each of n copies."""
+        for name, shape in wanted.items():
+            found = tuple(given[name].shape) if name in given else None
+            if found != (n, *shape):
+                what = "none" if found is None else f"one of shape {found}"
+                raise UserError(f"{self._name} needs {name!r} of shape {(n, *shape)} and {verb} {what}")
 
     @property
     def _name(self) -> str:
         return type(self).__name__
-
-    def _check(self, obs: Arrays, noise: torch.Tensor | None, promise: Promise | None) -> int:
-        """Refuse arrays that do not fit; returns the number of copies."""
-        n = len(next(iter(obs.values()), ()))
-        past = (self.windows.n_past,)
-        for name, shape in (self.inputs | ({"action_valid": ()} if "action" in self.inputs else {})).items():
-            if name not in obs:
-                raise UserError(f"{self._name} looks at {name!r} and got {', '.join(obs) or 'nothing'}; add it")
-            steps = {"goal": (), "action": past, "action_valid": past}.get(name, (self.windows.n_obs,))
-            if tuple(obs[name].shape) != (n, *steps, *shape):
-                given = tuple(obs[name].shape)
-                raise UserError(f"{self._name}: {name!r} of {n} copies has shape {given}, not {(n, *steps, *shape)}")
-        if self.noise_shape is None and noise is not None:
-            raise UserError(f"{self._name} has no chance in it and takes no noise; leave it out")
-        if self.noise_shape is not None and (noise is None or tuple(noise.shape) != (n, *self.noise_shape)):
-            given = "none" if noise is None else f"one of shape {tuple(noise.shape)}"
-            raise UserError(f"{self._name} needs noise of shape {(n, *self.noise_shape)} and got {given}")
-        chunk = (n, self.windows.horizon, self.action_size)
-        if promise is not None and (promise[0].shape != chunk or promise[1].shape != chunk[:2]):
-            raise UserError(
-                f"{self._name}: a promise is actions {chunk} and weights {chunk[:2]}, "
-                f"not {tuple(promise[0].shape)} and {tuple(promise[1].shape)}"
-            )
-        return n
 
     @abstractmethod
     def plan(
@@ -173,7 +161,7 @@ class Policy(nn.Module, ABC):
         obs: Arrays,
         noise: torch.Tensor | None,
         promise: Promise | None,
-        memory: Arrays | None,
+        memory: Arrays,
         fresh: torch.Tensor,
     ) -> Plan:
         """`act` for arguments that fit; where `fresh`, memory holds nothing yet. The noise is the only chance."""

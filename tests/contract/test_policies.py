@@ -352,20 +352,20 @@ def test_what_does_not_fit_is_named(episodes):
     memory = {"hidden": torch.zeros(3, 31)}
     action, weight = torch.zeros(3, 4, ACTION), torch.ones(3, 4)
     for call, words in (
-        (lambda: mlp.act({}), "MLPPolicy looks at 'obs' and got nothing; add it"),
-        (lambda: recurrent.act(seen), "Recurrent looks at 'action' and got obs; add it"),
-        (lambda: recurrent.act(seen | {"action": obs["action"]}), "looks at 'action_valid' and got obs, action"),
-        (lambda: mlp.act({"obs": obs["obs"][:, 0]}), r"'obs' of 3 copies has shape \(3, 5\), not \(3, 2, 5\)"),
-        (lambda: recurrent.act(obs | {"action": obs["action"][:2]}), r"'action' of 3 copies has shape \(2, 2, 2\)"),
-        (lambda: mlp.act(seen, start), "MLPPolicy has no chance in it and takes no noise; leave it out"),
-        (lambda: gaussian.act(seen), r"Gaussian needs noise of shape \(3, 4, 2\) and got none"),
+        (lambda: mlp.act({}), r"MLPPolicy needs 'obs' of shape \(0, 2, 5\) and got none"),
+        (lambda: recurrent.act(seen), r"Recurrent needs 'action' of shape \(3, 2, 2\) and got none"),
+        (lambda: recurrent.act(seen | {"action": obs["action"]}), r"needs 'action_valid' .* \(3, 2\) and got none"),
+        (lambda: mlp.act({"obs": obs["obs"][:, 0]}), r"'obs' of shape \(3, 2, 5\) and got one of shape \(3, 5\)"),
+        (lambda: recurrent.act(obs | {"action": obs["action"][:2]}), r"\(3, 2, 2\) and got one of .* \(2, 2, 2\)"),
+        (lambda: mlp.act(seen, start), "MLPPolicy takes no noise; leave it out"),
+        (lambda: gaussian.act(seen), r"Gaussian needs 'noise' of shape \(3, 4, 2\) and got none"),
         (lambda: gaussian.act(seen, start[:, :3]), r"\(3, 4, 2\) and got one of shape \(3, 3, 2\)"),
-        (lambda: mlp.act(seen, memory=memory), r"MLPPolicy got memory {'hidden': \(3, 31\)}.* ask for none"),
-        (lambda: recurrent.act(obs, memory=memory), r"\(3, 31\)}; its memory_shapes ask for {'hidden': \(3, 32\)}"),
-        (lambda: recurrent.act(obs, memory={}), "Recurrent got memory of nothing"),
-        (lambda: mlp.act(seen, promise=(action[:, :3], weight)), r"actions \(3, 4, 2\) and weights \(3, 4\), not \(3"),
-        (lambda: mlp.act(seen, promise=(action, weight[:, :3])), r"not \(3, 4, 2\) and \(3, 3\)"),
-        (lambda: mlp.act(seen, fresh=torch.ones(2, dtype=torch.bool)), r"fresh has shape \(2,\), not \(3,\)"),
+        (lambda: mlp.act(seen, memory=memory), "MLPPolicy takes no hidden; leave it out"),
+        (lambda: recurrent.act(obs, memory=memory), r"'hidden' of shape \(3, 32\) and got one of .* \(3, 31"),
+        (lambda: recurrent.act(obs, memory={}), "Recurrent needs 'hidden' of shape .* and got none"),
+        (lambda: mlp.act(seen, promise=(action[:, :3], weight)), r"'promised action' of shape \(3, 4, 2\) and"),
+        (lambda: mlp.act(seen, promise=(action, weight[:, :3])), r"'promised weight' of shape \(3, 4\) and got"),
+        (lambda: mlp.act(seen, fresh=torch.ones(2, dtype=torch.bool)), r"'fresh' of shape \(3,\) and got"),
     ):
         with pytest.raises(UserError, match=words):
             call()
@@ -373,9 +373,18 @@ def test_what_does_not_fit_is_named(episodes):
 
 def test_a_policy_that_forgets_is_named(episodes):
     policy = Recurrent(OBS, ACTION, WINDOWS)
-    policy.plan = lambda *arguments: Plan(torch.zeros(3, 4, ACTION))
-    with pytest.raises(UserError, match=r"Recurrent returned memory of nothing; its memory_shapes ask for {'hidden'"):
-        policy.act(batch(policy, episodes, 3).obs)
+    for horizon, words in ((4, r"'hidden' of shape \(3, 32\) and planned none"), (3, r"'chunk' of shape \(3, 4, 2\)")):
+        policy.plan = lambda *arguments, size=horizon: Plan(torch.zeros(3, size, ACTION))
+        with pytest.raises(UserError, match=f"Recurrent needs {words}"):
+            policy.act(batch(policy, episodes, 3).obs)
+
+
+def test_a_policy_without_a_loss_cannot_be_trained(episodes):
+    class Wrapper(MLPPolicy):
+        loss = Policy.loss
+
+    with pytest.raises(UserError, match="Wrapper has no loss and cannot be trained; train the policy that it wraps"):
+        train(Wrapper(OBS, ACTION, WINDOWS), episodes, steps=1, batch=4)
 
 
 def test_the_device_is_chosen_by_the_environment(monkeypatch, episodes):

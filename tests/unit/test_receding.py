@@ -264,7 +264,7 @@ def test_a_stride_is_binding():
 
 def test_a_policy_for_another_task_is_named():
     for inputs, size, words in (
-        ({"obs": (18,)}, 2, r"'obs' of 16 copies has shape \(16, 1, 4\), not \(16, 1, 18\)"),
+        ({"obs": (18,)}, 2, r"'obs' of shape \(16, 1, 18\) and got one of shape \(16, 1, 4\)"),
         ({"obs": (4,)}, 3, "Other gives 3 targets and this task takes 2"),
         ({"wrist": (4,)}, 2, "unknown input that avoid can show 'wrist'"),
     ):
