@@ -140,7 +140,10 @@ def test_the_ledger_shows_failures_as_it_shows_successes(monkeypatch, book):
         "n": 100,
         "seeds": 1,
         "stale": False,
-        "origin": "local",
+        "why": "",
+        "commit": "0123456789ab",
+        "smallest_visible": 0.143,
+        "replications": "supported in 4 of 5 seeds",
     }
     verdicts = ["supported", "contradicted", "inconclusive"]
     rows = [
@@ -157,15 +160,17 @@ def test_the_ledger_shows_failures_as_it_shows_successes(monkeypatch, book):
         for word in verdicts
     ]
     rows.append(rows[0] | {"id": "later", "verdict": "not evaluated", "effect": None, "profile": "full"})
-    rows[2]["stale"] = True
-    monkeypatch.setattr(generated.claims, "rows", lambda: rows)
+    rows[2] |= {"stale": True, "why": "changed: tasks.pusht"}
+    monkeypatch.setattr(generated.results, "rows", lambda: rows)
     page = generated.ledger()
-    assert [page.count(f"{generated.badge(word)} |") for word in (*verdicts[:2], "not evaluated")] == [1, 1, 1]
-    assert page.count("`stale` |") == 1
+    assert [page.count(f"{generated.badge(word)}; supported in 4 of 5 seeds |") for word in (*verdicts[:2], "not evaluated")] == [1, 1, 1]
+    assert page.count("`stale`; supported in 4 of 5 seeds |") == 1
+    assert "- The lecture result is stale: changed: tasks.pusht." in page
     lines = [line for line in page.splitlines() if "(`contradicted`)" in line]
     assert lines == [
-        "| A \\| contradicted (`contradicted`) | lecture | {bdg-danger}`contradicted` "
-        "| +0.200 (+0.100 to +0.300) | 0.1 | n = 100, 1 seed |"
+        "| A \\| contradicted (`contradicted`) | lecture "
+        "| {bdg-danger}`contradicted`; supported in 4 of 5 seeds "
+        "| +0.200 (+0.100 to +0.300) | 0.1 | 0.143 | n = 100, 1 seed | `0123456789ab` |"
     ]
 
 
@@ -176,7 +181,7 @@ def test_what_is_made_has_one_place_in_the_pages_and_every_place_is_filled():
 
 
 def test_every_verdict_and_status_has_a_badge():
-    assert set(generated.BADGES) == {*generated.claims.VERDICTS, *generated.methods.STATUSES}
+    assert set(generated.BADGES) == {*generated.VERDICTS, *generated.methods.STATUSES}
 
 
 def test_the_settings_keep_the_site_offline():
