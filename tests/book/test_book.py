@@ -163,7 +163,8 @@ def test_the_ledger_shows_failures_as_it_shows_successes(monkeypatch, book):
     rows[2] |= {"stale": True, "why": "changed: tasks.pusht"}
     monkeypatch.setattr(generated.results, "rows", lambda: rows)
     page = generated.ledger()
-    assert [page.count(f"{generated.badge(word)}; supported in 4 of 5 seeds |") for word in (*verdicts[:2], "not evaluated")] == [1, 1, 1]
+    shown = [f"{generated.badge(word)}; supported in 4 of 5 seeds |" for word in (*verdicts[:2], "not evaluated")]
+    assert [page.count(words) for words in shown] == [1, 1, 1]
     assert page.count("`stale`; supported in 4 of 5 seeds |") == 1
     assert "- The lecture result is stale: changed: tasks.pusht." in page
     lines = [line for line in page.splitlines() if "(`contradicted`)" in line]
