@@ -89,6 +89,9 @@ def _parser() -> Parser:
     claims = command("claims", _claims, "List every declared claim with its verdict.")
     claims.add_argument("--check", action="store_true", help="status 1 if a published verdict changed or is stale")
     claims.add_argument("--accept", action="store_true", help="record changed verdicts that CHANGELOG.md tells of")
+    new = command("new", _new, "Write the skeleton of a task, a policy or a page; CONTRIBUTING.md tells how to go on.")
+    new.add_argument("kind", choices=("task", "policy", "page"), metavar="KIND", help="task, policy or page")
+    new.add_argument("name", metavar="NAME", help="a word such as reach; PART/NN_slug for a page")
     audit = command("audit", _audit, "Run published pages again, drawn at random, and with other seeds.")
     audit.add_argument("--pages", type=_whole, default=2, metavar="N", help="pages to draw (default: 2)")
     audit.add_argument("--seeds", type=_whole, default=1, metavar="N", help="further seeds for each page (default: 1)")
@@ -197,6 +200,14 @@ def _hygiene(a: argparse.Namespace) -> Answer:
     last = f"{len(paths)} notebooks checked, {len(problems)} problems"
     text = "\n".join([*stripped, *map(str, problems), last])
     return Answer([asdict(problem) for problem in problems], text, int(bool(problems)))
+
+
+def _new(a: argparse.Namespace) -> Answer:
+    from ilbook.press import new
+
+    paths, then = new.stamp(a.kind, a.name)
+    lines = [*(f"written: {_near(path)}" for path in paths), "type next:", *(f"  {line}" for line in then)]
+    return Answer({"written": [str(path) for path in paths], "next": then}, "\n".join(lines))
 
 
 def _claims(a: argparse.Namespace) -> Answer:

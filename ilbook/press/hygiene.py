@@ -25,6 +25,7 @@ RULES: dict[str, Callable[[Notebook], Iterator[rules_form.Finding]]] = {
     "set-up": rules_form.set_up,
     "sentinel": rules_form.sentinel,
     "size": rules_form.size,
+    "draft": rules_form.draft,
     "sections": rules_text.sections,
     "tables": rules_text.tables,
     "words": rules_text.words,

@@ -22,9 +22,21 @@ CODE_CELLS = (15, 35)
 Finding = tuple[int | None, str]  # cell number from 1, or None for the whole notebook; what is wrong and what to do
 
 
-def is_variant(book: Notebook) -> bool:
-    """A variant page shows only what differs from the lead method of its part, and is about half as long."""
-    return book.metadata.get("ilbook", {}).get("kind") == "variant"
+def kind(book: Notebook) -> str | None:
+    """A "variant" shows only what differs from the lead method of its part; a "draft" is not finished."""
+    return book.metadata.get("ilbook", {}).get("kind")
+
+
+def bounds(book: Notebook, low: int, high: int) -> tuple[int, int]:
+    """How much of something a page may have: a variant about half, a draft also less."""
+    share = 0.5 if kind(book) == "variant" else 1.0
+    return 0 if kind(book) == "draft" else round(share * low), round(share * high)
+
+
+def draft(book: Notebook) -> Iterator[Finding]:
+    """A page is in the book when its author has finished it."""
+    if kind(book) == "draft":
+        yield None, "is a draft; remove kind from its metadata when it is finished"
 
 
 def name(book: Notebook) -> Iterator[Finding]:
@@ -140,17 +152,17 @@ def size(book: Notebook) -> Iterator[Finding]:
 
     Cells with guesses, questions, exercises and players count in none of these.
     """
-    share = 0.5 if is_variant(book) else 1.0
     counted = [(number, cell) for number, cell in book.numbered("code") if not cell.tagged(*TEACHING)]
     lengths = {number: len(cell.source.strip().splitlines()) for number, cell in counted}
     for number, lines in lengths.items():
         if lines > LINES_PER_CELL:
             yield number, f"has {lines} lines of code, more than {LINES_PER_CELL}; split it"
-    low, high = (round(share * bound) for bound in CODE_CELLS)
+    low, high = bounds(book, *CODE_CELLS)
     if not low <= len(lengths) <= high:
         yield None, f"has {len(lengths)} code cells; {low} to {high} are right for one page"
-    median, total, most = statistics.median(lengths.values() or [0]), sum(lengths.values()), share * CODE_LINES
+    median, total = statistics.median(lengths.values() or [0]), sum(lengths.values())
+    _, most = bounds(book, 0, CODE_LINES)
     if median > MEDIAN_LINES:
         yield None, f"the median code cell has {median:g} lines, more than {MEDIAN_LINES}; split the long ones"
     if total > most:
-        yield None, f"has {total} lines of code, more than {most:g}; move what is shared into the package"
+        yield None, f"has {total} lines of code, more than {most}; move what is shared into the package"

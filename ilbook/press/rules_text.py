@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from ilbook.press.notebook import Notebook
-from ilbook.press.rules_form import Finding, is_variant
+from ilbook.press.rules_form import Finding, bounds
 
 SECTIONS = (  # in this order, other sections between them
     ("learning goals", r"learn|goals"),
@@ -68,7 +68,7 @@ def tables(book: Notebook) -> Iterator[Finding]:
 def words(book: Notebook) -> Iterator[Finding]:
     """1,500 to 3,000 words; a variant about half."""
     count = sum(len(re.findall(r"\w[\w'’-]*", _prose(cell.source))) for _, cell in book.numbered("markdown"))
-    low, high = (bound // 2 if is_variant(book) else bound for bound in WORDS)
+    low, high = bounds(book, *WORDS)
     if not low <= count <= high:
         yield None, f"has {count} words; {low} to {high} are right for one page"
 

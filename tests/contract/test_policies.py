@@ -2,39 +2,28 @@
 that use all that a policy may.
 """
 
-import importlib
-import inspect
-import pkgutil
-
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import ilbook.policies
 from ilbook.data.episodes import Episodes
 from ilbook.data.windows import Windows
 from ilbook.errors import UserError
 from ilbook.learning.fit import Training, fit
 from ilbook.policies.base import Batch, Plan, Policy, device
 from ilbook.policies.bc import MLPPolicy
+from tests.contract import found
 from tests.contract.small import SMALL, Gaussian, Recurrent, Streaming
 
 OBS, ACTION, WINDOWS = 5, 2, Windows(n_obs=2, horizon=4, n_past=2)
 
 
-def policies() -> list[type[Policy]]:
-    """Every concrete policy that is defined in the package, and the small ones."""
-    found = {kind.__qualname__: kind for kind in SMALL}
-    for module in pkgutil.iter_modules(ilbook.policies.__path__, "ilbook.policies."):
-        for value in vars(importlib.import_module(module.name)).values():
-            if inspect.isclass(value) and issubclass(value, Policy) and not inspect.isabstract(value):
-                found[value.__qualname__] = value
-    return list(found.values())
+POLICIES = [*SMALL, *found.policies()]
 
 
 @pytest.fixture(
-    params=[(policy, relative) for policy in policies() for relative in (None, (0, 1))],
+    params=[(policy, relative) for policy in POLICIES for relative in (None, (0, 1))],
     ids=lambda param: f"{param[0].__name__}-{'relative' if param[1] else 'absolute'}",
 )
 def make(request):
@@ -96,7 +85,7 @@ def train(policy: Policy, episodes: Episodes, seed: int = 0, **settings) -> dict
 
 
 def test_there_are_policies():
-    assert {"MLPPolicy", "Recurrent", "Streaming", "Gaussian"} <= {policy.__name__ for policy in policies()}
+    assert {"MLPPolicy", "Recurrent", "Streaming", "Gaussian"} <= {policy.__name__ for policy in POLICIES}
 
 
 def test_loss_is_finite_and_falls(make, episodes):

@@ -21,6 +21,11 @@ COPIES = 3
 
 
 # -- what follows from the commands (N, A) of hands in states (N, S), which these change ------------------------------
+def obey(state: np.ndarray, command: np.ndarray) -> None:
+    """What a task does that has no rule of its own: the hand is where it was sent, and nothing else moves."""
+    state[:, : command.shape[1]] = command
+
+
 def avoid(state: np.ndarray, command: np.ndarray) -> None:
     """The hand is a little behind."""
     state[:, :2] += 0.8 * (command - state[:, :2])
@@ -59,7 +64,7 @@ class Puppets:
     """Copies of a task that are moved by a rule."""
 
     def __init__(self, name: str, states: np.ndarray):
-        self.state, self.rule = states.copy(), RULES[name]
+        self.state, self.rule = states.copy(), RULES.get(name, obey)
 
     def see(self, inputs, copies=None) -> dict[str, np.ndarray]:
         return {name: self.state[copies] for name in inputs}

@@ -1,12 +1,18 @@
 """What the policies do that more than one notebook uses."""
 
+from collections import defaultdict
+from functools import partial
+from math import prod
+
 import numpy as np
 import torch
 
 from ilbook.data.episodes import Episodes
 from ilbook.data.windows import Windows
-from ilbook.policies.base import Batch, ChunkSampler, device
+from ilbook.policies.base import Batch, ChunkSampler, Policy, device
 from ilbook.policies.bc import MLPPolicy
+from tests.contract import found
+from tests.golden import registry
 from tests.golden.registry import trace
 
 
@@ -69,3 +75,34 @@ def base():
         "guided": policy.sample(obs, noise, guide=lambda x, level, clean: clean + level * x),
         "columns": list(policy.columns.values()),
     }
+
+
+# -- what has no trace of its own above ------------------------------------------------------------------------------
+def spread(*shape: int) -> torch.Tensor:
+    return torch.linspace(-1, 1, prod(shape)).reshape(shape)
+
+
+def does(kinds: list[type[Policy]]) -> dict:
+    """The first chunk and the next, the features, the loss and how it pulls, for each policy of a module."""
+    shown = {}
+    for kind in kinds:
+        torch.manual_seed(1)
+        policy = kind(3, 2, Windows(n_obs=2, horizon=4, n_past=2))
+        obs = {name: spread(5, *shape) for name, shape in policy._looks().items()}
+        noise = None if policy.noise_shape is None else 2 * spread(5, *policy.noise_shape)
+        action, valid = -spread(5, 4, 2), torch.arange(20).reshape(5, 4) % 7 != 6
+        loss = policy.loss(Batch(obs, action, valid, action[:, :2], valid[:, :2]), torch.Generator().manual_seed(0))
+        loss.backward()
+        first = policy.act(obs, noise)
+        pulls = [0.0 if p.grad is None else float(p.grad.square().sum()) for p in policy.parameters()]
+        values = {"first": first.chunk, "next": policy.act(obs, noise, memory=first.memory).chunk, "loss": loss}
+        values |= {"features": policy.embed(obs), "gradients": pulls, "columns": list(policy.columns.values())}
+        shown |= {f"{kind.__name__} {name}": value for name, value in values.items()}
+    return shown
+
+
+modules = defaultdict(list)
+for policy in found.policies():
+    modules[policy.__module__.removeprefix("ilbook.")].append(policy)
+for part in modules.keys() - registry._traces.keys():
+    trace(part, tolerance=1e-6)(partial(does, modules[part]))

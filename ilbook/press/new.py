@@ -1,0 +1,93 @@
+"""`ilbook new`: the skeleton of a task, a policy or a page, which runs and keeps every contract from the start."""
+
+import keyword
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from ilbook.errors import UserError
+from ilbook.paths import root, write_file
+from ilbook.press import notebook
+
+TEMPLATES = Path(__file__).parent / "template" / "new"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Which names it may have, where each template is stamped, and what to type then."""
+
+    pattern: str
+    names: str  # the pattern in words
+    files: dict[str, str]
+    then: tuple[str, ...]
+
+
+MODULE, MODULES = r"[a-z][a-z0-9]*(_[a-z0-9]+)*", "lower-case words joined by '_' such as reach, and no word of Python"
+CHECK = ".venv/bin/python -m pytest tests/contract tests/golden -k $slug"
+KINDS = {
+    "task": Kind(
+        MODULE,
+        MODULES,
+        {
+            "task.py.txt": "ilbook/tasks/$slug.py",
+            "task.xml.txt": "ilbook/tasks/$slug.xml",
+            "expert.py.txt": "ilbook/experts/$slug.py",
+        },
+        ('make golden PART="tasks.$slug experts.$slug"', CHECK),
+    ),
+    "policy": Kind(
+        MODULE, MODULES, {"policy.py.txt": "ilbook/policies/$slug.py"}, ("make golden PART=policies.$slug", CHECK)
+    ),
+    "page": Kind(
+        r"\d(_[a-z0-9]+)+/\d\d(_[a-z0-9]+)+",
+        "PART/NN_slug, digits and lower-case words such as 2_cloning/01_median",
+        {"page.txt": "notebooks/$part/$slug.ipynb", "solutions.py.txt": "notebooks/$part/solutions/$slug.py"},
+        ("ilbook hygiene notebooks/$part/$slug.ipynb", "ilbook run $slug --profile smoke"),
+    ),
+}
+
+
+def stamp(kind: str, name: str) -> tuple[list[Path], list[str]]:
+    """Write the files of a new "task", "policy" or "page"; returns them and what to type then.
+
+    UserError for a name that cannot be one, and for one that exists: nothing is overwritten.
+    """
+    new = KINDS[kind]
+    if not re.fullmatch(new.pattern, name) or keyword.iskeyword(name):
+        raise UserError(f"{name!r} cannot name a {kind}; give {new.names}")
+    part, _, slug = name.rpartition("/")
+    words = {"part": part, "slug": slug, "Name": slug.title().replace("_", "")}
+    texts = {}
+    for file, to in new.files.items():
+        texts[root() / _filled(to, words)] = _filled((TEMPLATES / file).read_text(encoding="utf-8"), words)
+    for path in (*texts, *notebook.paths(root())):
+        if path.exists() and (path in texts or path.stem == slug):  # the id of a page is unique in the book
+            raise UserError(f"{path.relative_to(root())} exists; choose another name, or remove it first")
+    try:
+        for path, text in texts.items():
+            write_file(path, _notebook(text) if path.suffix == ".ipynb" else text)
+    except UserError:
+        for path in texts:  # none of them was there before
+            path.unlink(missing_ok=True)
+        raise
+    return list(texts), [_filled(line, words) for line in new.then]
+
+
+def _filled(text: str, words: dict[str, str]) -> str:
+    return Template(text.replace("$$", "$$$$")).safe_substitute(words)  # formulas keep their dollars
+
+
+def _notebook(text: str) -> str:
+    """A page in percent text ("# %% [markdown]", "# %% tags") as a notebook, which is a draft until it is finished."""
+    from nbformat import v4, writes
+
+    cells = []
+    for head, source in re.findall(r"^# %%(.*)\n((?:(?!# %%).*\n)*)", text, re.MULTILINE):
+        new = v4.new_markdown_cell if "[markdown]" in head else v4.new_code_cell
+        tags = [tag for tag in head.split() if tag != "[markdown]"]
+        metadata = {"tags": tags} if tags else {}
+        cells.append(new(source.strip(), id=f"cell-{len(cells):02d}", metadata=metadata))
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    book = v4.new_notebook(cells=cells, metadata={"ilbook": {"kind": "draft"}, "kernelspec": kernel})
+    return writes(book) + "\n"
