@@ -43,7 +43,11 @@ KINDS = {
         r"\d(_[a-z0-9]+)+/\d\d(_[a-z0-9]+)+",
         "PART/NN_slug, digits and lower-case words such as 2_cloning/01_median",
         {"page.txt": "notebooks/$part/$slug.ipynb", "solutions.py.txt": "notebooks/$part/solutions/$slug.py"},
-        ("ilbook hygiene notebooks/$part/$slug.ipynb", "ilbook run $slug --profile smoke"),
+        (
+            "ilbook hygiene notebooks/$part/$slug.ipynb",
+            "ilbook run $slug --profile smoke",
+            ".venv/bin/python -m pytest tests/notebook -k $slug",
+        ),
     ),
 }
 

@@ -242,7 +242,7 @@ def test_a_rule_notices_what_breaks_it(clean, rule, words, change):
 
 def test_every_rule_has_a_notebook_that_breaks_it():
     rules = {*hygiene.RULES, *hygiene.RUFF_RULES.values()}
-    assert {rule for rule, _, _ in BROKEN} | {"format"} == rules
+    assert {rule for rule, _, _ in BROKEN} | {"format", "draft"} == rules
 
 
 def test_what_is_allowed_stays_allowed(clean):
@@ -272,6 +272,17 @@ def test_a_file_without_ids_or_with_another_kernel_is_noticed(clean, book):
     content["nbformat_minor"] = 4
     path.write_text(json.dumps(content))
     assert [problem.rule for problem in hygiene.check([path])] == ["format"] * 3
+
+
+def test_a_draft_may_be_short_and_is_reported(clean, book):
+    short = dict.fromkeys([*(f"step_{n}" for n in range(9)), *(f"text_{n}" for n in range(5))])
+    assert sorted(problem.rule for problem in clean(**short)) == ["size", "words"]
+    path = book.root / "notebooks" / "2_methods" / "01_page.ipynb"
+    content = json.loads(path.read_text())
+    content["metadata"]["ilbook"] = {"kind": "draft"}
+    path.write_text(json.dumps(content))
+    (problem,) = hygiene.check(notebook.paths(book.root))
+    assert str(problem) == "01_page.ipynb: is a draft; remove kind from its metadata when it is finished [draft]"
 
 
 def test_code_that_two_notebooks_share_is_noticed(clean, book):
