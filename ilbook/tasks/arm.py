@@ -172,32 +172,24 @@ class ArmTask(Task):
         "friction": "a third of the friction of pads, cube and table",
         "mass": "a cube three times as heavy",
         "size": "a cube with sides 15 % longer",
-        "camera": "the camera turned by 5 degrees and moved aside by 4 % of its view",
-        "colours": "arm, cube and what belongs to it in other hues",
-        "distractors": "three more things on the table, which nothing touches",
-        "lag": "servos that follow their command 0.12 s later",
         "push": "one push of 0.28 N for 0.1 s on the cube, which slides 3 cm",
+        **perturb.EVERYWHERE,
     }
+    rubbing, heavy = ("fixed_pad", "moving_pad", "cube", "table"), "cube"
+    coloured = ("cube", "target", "so101", "solid")
+    room, distractor = ((0.12, -0.20, 0.015), (0.34, 0.22, 0.015)), 0.015
     push_joints = ("cube",)
     push_force = 0.28  # the table's friction holds 0.18
     push_time = 0.1
     push_window = (0.02, 0.15)  # mostly before the cube is held
-    coloured: ClassVar[tuple[str, ...]] = ("cube",)  # the geoms whose hue the task means something by
 
     def cube_half(self) -> float:
         """m, half a side of the cube."""
         return CUBE * (1 + 0.15 * self.strength("size"))
 
     def _perturb(self, spec: mujoco.MjSpec) -> None:
-        perturb.friction(spec, ("fixed_pad", "moving_pad", "cube", "table"), self.strength("friction"))
-        perturb.mass(spec, "cube", self.strength("mass"))
+        super()._perturb(spec)
         spec.geom("cube").size = np.full(3, self.cube_half())
-        perturb.camera(spec, self.camera, self.strength("camera"))
-        printed = [geom.name for geom in spec.geoms if geom.classname.name in ("so101", "solid")]
-        perturb.colours(spec, (*self.coloured, *printed), self.strength("colours"))
-        low, high = np.array([0.12, -0.20, 0.015]), np.array([0.34, 0.22, 0.015])
-        perturb.distractors(spec, low, high, self.strength("distractors"), size=0.015)
-        perturb.lag(spec, self.strength("lag"))
 
     def draw_push(self, state: np.ndarray, model: mujoco.MjModel) -> tuple[int, np.ndarray]:
         """A free joint is pushed along the table, in the direction in which the start has the cube turned."""

@@ -28,7 +28,6 @@ class PickPlace(ArmTask):
     gym_id = "ilbook/PickPlace-v0"
     state_names = (*ArmTask.state_names[:13], "target x", "target y", *ArmTask.state_names[13:])
     obs_names = (*ArmTask.obs_names, "target x", "target y", "cube to target x", "cube to target y")
-    coloured = ("cube", "target")
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """The arm above the table, the cube anywhere within reach, the target elsewhere."""

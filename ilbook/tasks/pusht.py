@@ -29,6 +29,7 @@ OUTLINE = np.array([
 ])  # fmt: skip
 TARGET = np.array([0.2272, 0.2272, -np.pi / 4])  # x, y, angle of the block when the task is solved
 SUCCESS = 0.90  # of the target's area covered
+SCALED = ("bar", "stem", "target_bar", "target_stem")  # geoms of block and target
 
 
 def _columns(points: np.ndarray) -> np.ndarray:
@@ -145,12 +146,12 @@ class PushT(Task):
         "friction": "a third of the friction between pusher and block",
         "mass": "a block three times as heavy, with three times the friction on the table",
         "size": "block and target 15 % larger",
-        "camera": "the camera turned by 5 degrees and moved aside by 4 % of its view",
-        "colours": "block, pusher and target in other hues",
-        "distractors": "three more things lying about, which nothing touches",
-        "lag": "a pusher that follows its command 0.12 s later",
         "push": "one push of 1 N for 0.15 s on the block",
+        **perturb.EVERYWHERE,
     }
+    rubbing, heavy = ("contact",), "block"
+    coloured = (*SCALED, "pusher_look")
+    room = ((0, 0, 0), (WORLD, WORLD, 0))
     push_joints = ("block_x", "block_y")
     push_force = 1.0
 
@@ -159,16 +160,10 @@ class PushT(Task):
         return 1.0 + 0.15 * self.strength("size")
 
     def _perturb(self, spec: mujoco.MjSpec) -> None:
-        solid, target = ("bar", "stem"), ("target_bar", "target_stem")
-        perturb.friction(spec, ("pusher", *solid), self.strength("friction"))
-        perturb.mass(spec, "block", self.strength("mass"))
-        for geom in map(spec.geom, (*solid, *target)):
+        super()._perturb(spec)
+        for geom in perturb.chosen(spec, SCALED):
             geom.size = np.array(geom.size) * [self.block_scale(), self.block_scale(), 1]
             geom.pos = np.array(geom.pos) * self.block_scale()
-        perturb.camera(spec, self.camera, self.strength("camera"))
-        perturb.colours(spec, (*solid, *target, "pusher_look"), self.strength("colours"))
-        perturb.distractors(spec, np.zeros(3), np.array([WORLD, WORLD, 0]), self.strength("distractors"), size=0.02)
-        perturb.lag(spec, self.strength("lag"))
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """The whole block on the table and not yet on the target, the pusher beside it."""
