@@ -61,7 +61,7 @@ class ArmExpert(Expert):
         goal[:, :2] -= CLEAR * self.opening
         pan = arm.solve_ik(goal, arm.DOWN, self.command[:, 4])[0][:, 0]
         cos, sin = arm.fourfold(self.quaternion)
-        upright = arm.roll_for(np.arctan2(sin, cos) / 4, pan)  # one of the four
+        upright = np.arctan2(sin, cos) / 4 + pan + arm.TILT  # the roll at which the jaws lie on one of the four pairs
         wanted = 0.25 * self.command[:, 4] + 0.75 * (self.style.mode or 0) * np.pi / 2
         roll = upright + np.round((wanted - upright) / (np.pi / 2)) * np.pi / 2
         off = np.linalg.norm(self.grasp[:, :2] - goal[:, :2], axis=1)
