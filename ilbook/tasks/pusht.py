@@ -57,29 +57,18 @@ def to_block(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
     return np.stack([cos * dx + sin * dy, cos * dy - sin * dx], axis=-1)
 
 
-def _corners(rectangles: np.ndarray) -> np.ndarray:
-    """Corners of each rectangle, anticlockwise: (R, 4) -> (R * 4, 2)."""
-    x0, x1, y0, y1 = rectangles.T
-    return np.stack([np.stack([x0, x1, x1, x0], 1), np.stack([y0, y0, y1, y1], 1)], axis=-1).reshape(-1, 2)
-
-
-def _edges(corners: np.ndarray) -> np.ndarray:
-    """From each corner (8, 2) to the next one of its rectangle."""
-    return np.roll(corners.reshape(2, 4, 2), -1, axis=1).reshape(8, 2) - corners
-
-
 OUTLINE_COLUMNS = _columns(OUTLINE)
 # The target is a hair larger than the block: edges that lie on each other would count twice or not at all.
-TARGET_RECTANGLES = RECTANGLES + 1e-12 * np.array([-1, 1, -1, 1])
-CORNERS, TARGET_CORNERS = _corners(RECTANGLES), _corners(TARGET_RECTANGLES)  # (8, 2)
-EDGES, TARGET_EDGES = _edges(CORNERS), _edges(TARGET_CORNERS)
-TARGET_CROSS = TARGET_CORNERS[:, 0] * TARGET_EDGES[:, 1] - TARGET_CORNERS[:, 1] * TARGET_EDGES[:, 0]  # (8,)
+BOTH = np.stack([RECTANGLES, RECTANGLES + 1e-12 * np.array([-1, 1, -1, 1])])  # (2, R, 4)
+CORNERS = BOTH[..., [[0, 2], [1, 2], [1, 3], [0, 3]]]  # (2, R, 4, 2), anticlockwise around each rectangle
+EDGES = np.roll(CORNERS, -1, axis=2) - CORNERS  # to the next corner
 # `overlap` clips the eight edges of the block and the eight of the target in one go, each in the frame of the other.
 # Copies come last in its arrays, which keeps the inner loops long. First axis: x, y; second: the corners and the edges
 # of the block, then of the target; the target is turned against the block, and the block with it.
-POINTS = np.concatenate([CORNERS, TARGET_CORNERS, EDGES, TARGET_EDGES]).T[..., None]  # (2, 32, 1)
+POINTS = np.concatenate([CORNERS, EDGES]).reshape(32, 2).T[..., None]  # (2, 32, 1)
 ASIDE = np.stack([-POINTS[1], POINTS[0]]) * np.tile(np.repeat([1.0, -1.0], 8), 2)[:, None]  # turned by a quarter
-OTHERS = np.repeat([TARGET_RECTANGLES, RECTANGLES], 8, axis=0)  # (16, R, 4), what each edge is clipped against
+TARGET_CROSS = POINTS[0, 8:16] * POINTS[1, 24:] - POINTS[1, 8:16] * POINTS[0, 24:]  # (8, 1)
+OTHERS = np.repeat(BOTH[::-1], 8, axis=0)  # (16, R, 4), what each edge is clipped against
 LOW, HIGH = (OTHERS[..., bounds].T[..., None] for bounds in ([0, 2], [1, 3]))  # (2, R, 16, 1)
 
 
@@ -120,7 +109,7 @@ def overlap(pose: np.ndarray, target: np.ndarray = TARGET) -> np.ndarray:
     corners[1] += (cos * y - sin * x)[:, None]
     share = _share_inside(corners.reshape(2, 16, n), edges)
     share[:8] *= corners[0, 0] * edges[1, :8] - corners[1, 0] * edges[0, :8]
-    share[8:] *= TARGET_CROSS[:, None]
+    share[8:] *= TARGET_CROSS
     while len(share) > 1:  # half to half: the order of the sum is the same for one copy as for many
         share = share[: len(share) // 2] + share[len(share) // 2 :]
     return share[0] / (2.0 * AREA)
@@ -130,7 +119,6 @@ def overlap(pose: np.ndarray, target: np.ndarray = TARGET) -> np.ndarray:
 class PushT(Task):
     """Push the T onto the green target; solved when at least 90 % of the target is covered."""
 
-    max_steps: int = 300
     success_overlap: float = SUCCESS  # share of the target
 
     name = "pusht"
