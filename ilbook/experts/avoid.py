@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -92,6 +93,13 @@ class AvoidExpert(Expert):
     human = Style(noise=0.12)
     n_modes = N_MODES
     takes_turns = True
+    mind: ClassVar[dict[str, object]] = {
+        "_modes": 0,
+        "_paths": np.zeros(len(HEIGHTS)),  # m, as `_path`
+        "_speed": 0.0,  # m/s
+        "_waves": (0.0, 0.0),  # a slow and a quicker one of the speed along y
+        "_row": 0,  # that comes next
+    }
 
     def __init__(self, style: Style = STEADY, modes: Sequence[int] | None = None):
         if modes is not None and any(not 0 <= mode < N_MODES for mode in modes):
@@ -99,15 +107,12 @@ class AvoidExpert(Expert):
         super().__init__(style)
         self._asked_modes = modes
 
-    def _allocate(self, n):
-        if self._asked_modes is not None and len(self._asked_modes) != n:
-            raise UserError(f"an Avoid expert for {n} copies needs as many modes, not {len(self._asked_modes)}")
-        self._modes, self._wait, self._row = np.zeros((3, n), dtype=int)
-        self._paths = np.zeros((n, len(HEIGHTS)))
-        self._speed, self._waves = np.zeros(n), np.zeros((n, 2))
-
     def _forget(self, copies):
         """Plan anew, from the usual start: the same seeds give the same paths."""
+        super()._forget(copies)
+        n = len(self._generators)
+        if self._asked_modes is not None and len(self._asked_modes) != n:
+            raise UserError(f"an Avoid expert for {n} copies needs as many modes, not {len(self._asked_modes)}")
         for i in copies:
             rng = self._generators[i]
             if self._asked_modes is not None:
@@ -117,8 +122,7 @@ class AvoidExpert(Expert):
             self._paths[i] = _path(int(self._modes[i]), self.style, rng)
             drawn = rng.standard_normal(3)
             self._speed[i] = self.style.speed * (SPEED + SPEED_SPREAD * np.clip(drawn[0], -2, 2))
-            self._waves[i] = HURRY * drawn[1:]  # a slow and a quicker wave of the speed along y
-            self._wait[i] = self._row[i] = 0
+            self._waves[i] = HURRY * drawn[1:]
 
     def take_over(self, states, copies):
         for i, state in zip(copies, states, strict=True):
@@ -142,17 +146,12 @@ class AvoidExpert(Expert):
         speed = self._speed * np.exp(waves) * (0.35 + 0.65 * started)
         move = forward * (speed * STEP)[:, None]
         move[:, 0] += CORRECTION * STEP * (self._x(y) - command[:, 0])
-        distance = np.linalg.norm(move, axis=1)
-        reach = np.minimum(distance, Avoid.max_speed * STEP)  # no target that the arm cannot reach in one step
-        move *= (reach / distance)[:, None]
-        return command + np.where(self._rests(y)[:, None], 0.0, move)
-
-    def _rests(self, y: np.ndarray) -> np.ndarray:
-        """Which copies (N,) pause, having just passed a row."""
+        # No target that the arm cannot reach in one step.
+        move *= np.minimum(1.0, Avoid.max_speed * STEP / np.linalg.norm(move, axis=1))[:, None]
         if self.style.pause:
             row = np.searchsorted(ROWS, y)
-            for i in np.flatnonzero(row > self._row):
-                self._wait[i] = self._generators[i].poisson(self.style.pause / STEP)
+            for i in np.flatnonzero(row > self._row):  # it has just passed a row
+                self._pause(i)
+                self._wait[i] = max(self._wait[i] - 1, 0)  # the step past the row is the first of them
             self._row = np.maximum(row, self._row)
-        self._wait = np.maximum(self._wait - 1, 0)
-        return self._wait > 0
+        return command + move
