@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
+from scipy.interpolate import CubicHermiteSpline
 
 from ilbook.errors import UserError
 from ilbook.experts.base import STEADY, Expert, Style
@@ -15,8 +16,6 @@ from ilbook.tasks.avoid import CENTRES, GAPS, N_MODES, RADII, ROWS, START, Avoid
 STEP = 1.0 / Avoid.control_hz  # s
 HEIGHTS = np.linspace(-0.32, 0.40, 145)  # m, the y values at which a path is stored
 END = 0.40  # m, y beyond the goal where paths end
-
-
 SPEED, SPEED_SPREAD = 0.24, 0.03  # m/s, mean and standard deviation between episodes
 HURRY = 0.12  # relative standard deviation of the speed within an episode
 GAP_SPREAD = 0.008  # m, standard deviation of the point where a gap is passed
@@ -27,29 +26,9 @@ BULGE = 0.05  # m, standard deviation of a detour between two rows
 TRIES = 40  # plans of a take-over that are thrown away before another gap, and half the margin, are allowed
 
 
-def _gap_points() -> tuple[np.ndarray, ...]:
-    """The x of the middle of each gap of each row; outside the last obstacle as far as an inner gap is wide."""
-    points = []
-    for centres, radius in zip(CENTRES, RADII, strict=True):
-        half = 0.075 if len(centres) > 1 else radius + 0.04
-        points.append(np.concatenate([centres[:1] - half, centres + half]))
-    return tuple(points)
-
-
-GAP_POINTS = _gap_points()
-
-
-def _hermite(at: np.ndarray, knots: np.ndarray, values: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Cubic Hermite spline through values (k,) at knots (k,) with the given slopes, evaluated at `at`."""
-    k = np.clip(np.searchsorted(knots, at) - 1, 0, len(knots) - 2)
-    width = knots[k + 1] - knots[k]
-    t = np.clip((at - knots[k]) / width, 0.0, 1.0)
-    rest = 1.0 - t
-    return (
-        values[k] * (1 + 2 * t) * rest**2
-        + values[k + 1] * t**2 * (3 - 2 * t)
-        + width * (slopes[k] * t * rest**2 - slopes[k + 1] * t**2 * rest)
-    )
+# The x of the middle of each gap of each row; outside the last obstacle as far as an inner gap is wide.
+HALVES = (RADII[0] + 0.04, 0.075, 0.075)  # m
+GAP_POINTS = [np.append(xs[0] - half, xs + half) for xs, half in zip(CENTRES, HALVES, strict=True)]
 
 
 def _path(
@@ -70,7 +49,7 @@ def _path(
         values = np.array([begin[0], *through, last + GAP_SPREAD * rng.standard_normal()])
         slopes = np.zeros(len(values))
         slopes[1:-1] = TURN * (values[2:] - values[:-2]) / (knots[2:] - knots[:-2])
-        path = _hermite(HEIGHTS, knots, values, slopes)
+        path = CubicHermiteSpline(knots, values, slopes)(np.clip(HEIGHTS, knots[0], knots[-1]))
         if style.detour:
             path = path + _bulges(knots, style, rng)
         path = np.where(begin[1] > HEIGHTS, begin[0], path)

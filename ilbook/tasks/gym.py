@@ -43,22 +43,23 @@ class _Adapter:
         seen = pixels if obs_type == "pixels" else Box(-limit, limit, (size,), np.float64)
         return seen, Box(self.task.action_low.astype(np.float32), self.task.action_high.astype(np.float32))
 
-    def _begin(self, generators: Sequence[np.random.Generator], options: dict | None) -> None:
-        """New episodes in all copies: from the "start_seed" in `options`, one for all or one a copy, else by chance."""
-        options = options or {}
-        for name in options.keys() - {"start_seed"}:
-            raise unknown("reset option", name, ("start_seed",))
+    def _start_seeds(self, options: dict, known: tuple[str, ...]) -> np.ndarray | None:
+        """The seeds (N,) of the starts that `options` asks for, if it does; a single number stands for all copies."""
+        for name in options.keys() - set(known):
+            raise unknown("reset option", name, known)
         if "start_seed" not in options:
-            self.sim.reset(self._drawn(generators))
-            return
+            return None
         wanted, n = options["start_seed"], self.sim.n_copies
         seeds = np.full(n, wanted) if np.ndim(wanted) == 0 else np.asarray(wanted)
         if seeds.shape != (n,) or not np.issubdtype(seeds.dtype, np.integer) or (seeds < 0).any():
             raise UserError(f"start_seed is {wanted!r}; give a whole number from 0 up, or {n} of them, one per copy")
-        self.sim.reset(self.task.starts(seeds.tolist()))
+        return seeds
 
-    def _drawn(self, generators: Sequence[np.random.Generator]) -> np.ndarray:
-        return np.stack([self.task.start(generator) for generator in generators])
+    def _begin(self, generators: Sequence[np.random.Generator], seeds: np.ndarray | None, copies: np.ndarray) -> None:
+        """New episodes in these copies (n,): from the starts of the seeds of all copies, else drawn by generators."""
+        drawn = seeds is None
+        states = [self.task.start(generators[i]) for i in copies] if drawn else self.task.starts(seeds[copies])
+        self.sim.reset(np.asarray(states), copies)
 
     def _seen(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """What all copies see, (N, O) or (N, 96, 96, 3), and their infos, each (N,)."""
@@ -81,7 +82,7 @@ class TaskEnv(_Adapter, gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         """A new episode, from a random start unless `options` names one."""
         super().reset(seed=seed)
-        self._begin([self.np_random], options)
+        self._begin([self.np_random], self._start_seeds(options or {}, ("start_seed",)), np.arange(1))
         return self._now()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
@@ -126,15 +127,20 @@ class TaskVectorEnv(_Adapter, gymnasium.vector.VectorEnv):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict | None = None
     ) -> tuple[np.ndarray, dict]:
-        """New episodes for all copies; `seed` s gives copy i the seed s + i."""
+        """New episodes for all copies, or those in `options["reset_mask"]`; `seed` s gives copy i the seed s + i."""
+        options = options or {}
+        start_seeds = self._start_seeds(options, ("start_seed", "reset_mask"))
+        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)))
+        if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
+            raise UserError(f"reset_mask must be {self.num_envs} booleans, at least one of them True")
         seeds = [seed] * self.num_envs if seed is None else seed
         seeds = [seeds + i for i in range(self.num_envs)] if isinstance(seeds, int | np.integer) else list(seeds)
         if len(seeds) != self.num_envs:
             raise UserError(f"there are {len(seeds)} seeds for {self.num_envs} copies; give one for each")
-        for i, one in enumerate(seeds):
-            if one is not None:
-                self._generators[i] = seeding.np_random(int(one))[0]
-        self._begin(self._generators, options)
+        for i in np.flatnonzero(mask):
+            if seeds[i] is not None:
+                self._generators[i] = seeding.np_random(int(seeds[i]))[0]
+        self._begin(self._generators, start_seeds, np.flatnonzero(mask))
         return self._now()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
@@ -142,8 +148,7 @@ class TaskVectorEnv(_Adapter, gymnasium.vector.VectorEnv):
         finished = self.sim.done
         self.sim.step(actions)  # leaves the finished ones alone
         if finished.any():
-            index = np.flatnonzero(finished)
-            self.sim.reset(self._drawn([self._generators[i] for i in index]), index)
+            self._begin(self._generators, None, np.flatnonzero(finished))
         obs, infos = self._now()
         return obs, np.where(finished, 0.0, self.sim.reward), self.sim.terminated, self.sim.truncated, infos
 

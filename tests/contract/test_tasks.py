@@ -604,6 +604,15 @@ def test_vector_env_gives_new_arrays_at_every_step(task):
         earlier += now
 
 
+def test_vector_env_resets_the_masked_copies(task):
+    env = gymnasium.make_vec(task.gym_id, num_envs=3)
+    first, _ = env.reset(seed=0)
+    moved = env.step(wander(task, 1, 3)[0])[0]
+    obs, _ = env.reset(options={"reset_mask": np.array([False, True, False]), "start_seed": [0, 8, 0]})
+    assert np.array_equal(obs[[0, 2]], moved[[0, 2]]) and not np.array_equal(moved, first)
+    assert np.array_equal(obs[1], task.observe(task.starts([8])[0]))
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -611,6 +620,8 @@ def test_vector_env_gives_new_arrays_at_every_step(task):
         ({"start_seed": 1.5}, "start_seed is 1.5; give a whole number"),
         ({"start_seed": -1}, "start_seed is -1; give a whole number"),
         ({"start_seed": [1, 2]}, r"start_seed is \[1, 2\]; .*3 of them"),
+        ({"reset_mask": np.zeros(3, dtype=bool)}, "reset_mask must be 3 booleans"),
+        ({"reset_mask": np.ones(2, dtype=bool)}, "reset_mask must be 3 booleans"),
     ],
 )
 def test_wrong_options_are_refused(options, sentence):
