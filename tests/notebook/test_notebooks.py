@@ -8,7 +8,7 @@ from ilbook.press import execute, notebook
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = notebook.paths(ROOT)
-SECONDS = 30  # a smoke run, kernel start included, on any machine; on an idle one the aim is 20
+SECONDS = 40  # a smoke run, kernel start included, on any machine; on an idle one the aim is 20
 ATTEMPTS = 3  # a machine that is busy for a while does not decide
 
 
