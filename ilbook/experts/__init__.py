@@ -26,8 +26,5 @@ def get(name: str) -> type[Expert]:
         raise unknown("task with an expert", name, names())
     used.note(f"experts.{name}")
     module = pkgutil.resolve_name(f"{__name__}.{name}")
-    return next(value for value in vars(module).values() if isinstance(value, type) and _is_expert_of(value, name))
-
-
-def _is_expert_of(value: type, name: str) -> bool:
-    return "task" in vars(value) and value.task.name == name
+    kinds = [value for value in vars(module).values() if isinstance(value, type) and "task" in vars(value)]
+    return next(kind for kind in kinds if kind.task.name == name)

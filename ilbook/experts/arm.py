@@ -7,12 +7,14 @@ go down, the higher it flies. So a clone without memory can follow, and the expe
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
 from ilbook.experts.base import Expert, Style
 from ilbook.tasks import arm
 from ilbook.tasks.arm import ArmTask
+from ilbook.tasks.limit import limit
 
 STEP = 1.0 / ArmTask.control_hz  # s
 SPEED = 0.08  # m/s of the grasp
@@ -36,11 +38,27 @@ class ArmExpert(Expert):
     knock_size = 0.10  # rad
     slip_share = 0.35  # of what `Style.noise` says: the errors of the joints add up along the arm
 
-    def _allocate(self, n):
-        self._phase, self._wait, self._side = np.full(n, -1), np.zeros(n, dtype=int), np.zeros(n)
+    mind: ClassVar[dict[str, object]] = {
+        "_phase": -1,  # none yet
+        "_side": 0.0,  # of a needless way round: left (1), right (-1), none (0)
+    }
 
-    def _forget(self, copies: np.ndarray) -> None:
-        self._phase[copies], self._wait[copies], self._side[copies] = -1, 0, 0.0
+    def _act(self, state: np.ndarray) -> np.ndarray:
+        self._read(state)
+        goal, roll, closes = self._approach()
+        carry, placed = self._carry(state)
+        moves = self.held & ~placed
+        closes &= ~self.held & ~placed
+        goal = np.where((moves | placed)[:, None], carry, np.where(closes[:, None], self.hand, goal))
+        roll = np.where(moves | placed | closes, self.command[:, 4], roll)
+        width = np.where(moves | closes, SHUT, OPEN)
+        return self._go(goal, roll, width, np.select([placed, moves, closes], [RELEASE, MOVE, GRASP], APPROACH))
+
+    @abstractmethod
+    def _carry(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the hand should go once it holds the cube (N, 3), and which cubes (N,) are where they should be, to be
+        let go of; what was read of the state is there.
+        """
 
     def _read(self, state: np.ndarray) -> None:
         """Where everything is, for all copies."""
@@ -55,13 +73,13 @@ class ArmExpert(Expert):
         caught = (np.abs(self.inside) < [0.018, 0.016, 0.012]).all(axis=1)
         self.held = caught & (width - self.command[:, 5] > 0.04) & (width < arm.OPENED)
 
-    def _approach(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Place (N, 3), roll (N,) and width (N,) that lead to a grasp, and which copies (N,) may close the jaws."""
+    def _approach(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Place (N, 3) and roll (N,) that lead to a grasp, and which copies (N,) may close the jaws."""
         goal = self.cube + np.array([0, 0, 0.002])
         goal[:, :2] -= CLEAR * self.opening
         pan = arm.solve_ik(goal, arm.DOWN, self.command[:, 4])[0][:, 0]
         cos, sin = arm.fourfold(self.quaternion)
-        upright = arm.roll_for(np.arctan2(sin, cos) / 4, pan)  # one of the four
+        upright = np.arctan2(sin, cos) / 4 + pan + arm.TILT  # the roll at which the jaws lie on one of the four pairs
         wanted = 0.25 * self.command[:, 4] + 0.75 * (self.style.mode or 0) * np.pi / 2
         roll = upright + np.round((wanted - upright) / (np.pi / 2)) * np.pi / 2
         off = np.linalg.norm(self.grasp[:, :2] - goal[:, :2], axis=1)
@@ -72,7 +90,7 @@ class ArmExpert(Expert):
         # Steep where a jaw could come down on the cube instead of beside it.
         away = np.maximum((off - 0.003) / 0.008, np.maximum((twist - 0.06) / 0.4, (narrow - 0.05) / 0.3))
         goal[:, 2] += HOVER * np.clip(away, 0, 1)
-        return goal, roll, np.full(len(off), OPEN), ready | (between & (narrow > 0.08))
+        return goal, roll, ready | (between & (narrow > 0.08))
 
     def _go(self, goal: np.ndarray, roll: np.ndarray, width: np.ndarray, phase: np.ndarray) -> np.ndarray:
         """Joint targets (N, 6) one step towards a place (N, 3), a roll and a width (N,)."""
@@ -88,13 +106,10 @@ class ArmExpert(Expert):
         turn, squeeze = (self.style.speed * limit for limit in (TURN, SQUEEZE))
         roll = self.command[:, 4] + np.clip(roll - self.command[:, 4], -turn, turn)
         width = self.command[:, 5] + np.clip(width - self.command[:, 5], -squeeze, squeeze)
-        change = np.column_stack([arm.solve_ik(place, pitch, roll)[0], width]) - self.command
+        target = np.column_stack([arm.solve_ik(place, pitch, roll)[0], width])
         # No target that the arm cannot reach in one step.
-        far = np.linalg.norm(change * ArmTask.weight, axis=1)
-        change *= np.minimum(1.0, ArmTask.max_speed * STEP / np.maximum(far, 1e-9))[:, None]
-        waits = self._wait > 0
-        self._wait[waits] -= 1
-        return self.command + np.where(waits[:, None], 0.0, change)
+        reach = ArmTask.max_speed * STEP
+        return self.command + limit(target, self.command, arm.LOW, arm.HIGH, reach, ArmTask.weight)
 
     def _change(self, phase: np.ndarray) -> None:
         """Chance has its say where a copy enters a new phase."""
@@ -102,7 +117,7 @@ class ArmExpert(Expert):
             for i in np.flatnonzero(phase != self._phase):
                 rng = self._generators[i]
                 if self._phase[i] >= 0:
-                    self._wait[i] = rng.poisson(self.style.pause / STEP)
+                    self._pause(i)
                 self._side[i] = rng.choice([-1.0, 1.0]) * (rng.random() < self.style.detour)
         self._phase = phase
 
@@ -112,16 +127,3 @@ class ArmExpert(Expert):
         far = np.linalg.norm(way, axis=1)
         size = self._side * BULGE * np.clip((far - 0.03) / 0.05, 0, 1) / np.maximum(far, 1e-9)
         return np.column_stack([-way[:, 1] * size, way[:, 0] * size, np.zeros(len(way))])
-
-    def act(self, state: np.ndarray) -> np.ndarray:
-        action = super().act(state)
-        self._moved *= self.slip_share
-        return action
-
-    def _act(self, state: np.ndarray) -> np.ndarray:
-        self._read(state)
-        return self._decide(state)
-
-    @abstractmethod
-    def _decide(self, state: np.ndarray) -> np.ndarray:
-        """The clean targets (N, 6), after `_read`."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
+from scipy.interpolate import CubicHermiteSpline
 
 from ilbook.errors import UserError
 from ilbook.experts.base import STEADY, Expert, Style
@@ -14,8 +16,6 @@ from ilbook.tasks.avoid import CENTRES, GAPS, N_MODES, RADII, ROWS, START, Avoid
 STEP = 1.0 / Avoid.control_hz  # s
 HEIGHTS = np.linspace(-0.32, 0.40, 145)  # m, the y values at which a path is stored
 END = 0.40  # m, y beyond the goal where paths end
-
-
 SPEED, SPEED_SPREAD = 0.24, 0.03  # m/s, mean and standard deviation between episodes
 HURRY = 0.12  # relative standard deviation of the speed within an episode
 GAP_SPREAD = 0.008  # m, standard deviation of the point where a gap is passed
@@ -26,29 +26,9 @@ BULGE = 0.05  # m, standard deviation of a detour between two rows
 TRIES = 40  # plans of a take-over that are thrown away before another gap, and half the margin, are allowed
 
 
-def _gap_points() -> tuple[np.ndarray, ...]:
-    """The x of the middle of each gap of each row; outside the last obstacle as far as an inner gap is wide."""
-    points = []
-    for centres, radius in zip(CENTRES, RADII, strict=True):
-        half = 0.075 if len(centres) > 1 else radius + 0.04
-        points.append(np.concatenate([centres[:1] - half, centres + half]))
-    return tuple(points)
-
-
-GAP_POINTS = _gap_points()
-
-
-def _hermite(at: np.ndarray, knots: np.ndarray, values: np.ndarray, slopes: np.ndarray) -> np.ndarray:
-    """Cubic Hermite spline through values (k,) at knots (k,) with the given slopes, evaluated at `at`."""
-    k = np.clip(np.searchsorted(knots, at) - 1, 0, len(knots) - 2)
-    width = knots[k + 1] - knots[k]
-    t = np.clip((at - knots[k]) / width, 0.0, 1.0)
-    rest = 1.0 - t
-    return (
-        values[k] * (1 + 2 * t) * rest**2
-        + values[k + 1] * t**2 * (3 - 2 * t)
-        + width * (slopes[k] * t * rest**2 - slopes[k + 1] * t**2 * rest)
-    )
+# The x of the middle of each gap of each row; outside the last obstacle as far as an inner gap is wide.
+HALVES = (RADII[0] + 0.04, 0.075, 0.075)  # m
+GAP_POINTS = [np.append(xs[0] - half, xs + half) for xs, half in zip(CENTRES, HALVES, strict=True)]
 
 
 def _path(
@@ -69,7 +49,7 @@ def _path(
         values = np.array([begin[0], *through, last + GAP_SPREAD * rng.standard_normal()])
         slopes = np.zeros(len(values))
         slopes[1:-1] = TURN * (values[2:] - values[:-2]) / (knots[2:] - knots[:-2])
-        path = _hermite(HEIGHTS, knots, values, slopes)
+        path = CubicHermiteSpline(knots, values, slopes)(np.clip(HEIGHTS, knots[0], knots[-1]))
         if style.detour:
             path = path + _bulges(knots, style, rng)
         path = np.where(begin[1] > HEIGHTS, begin[0], path)
@@ -92,6 +72,13 @@ class AvoidExpert(Expert):
     human = Style(noise=0.12)
     n_modes = N_MODES
     takes_turns = True
+    mind: ClassVar[dict[str, object]] = {
+        "_modes": 0,
+        "_paths": np.zeros(len(HEIGHTS)),  # m, as `_path`
+        "_speed": 0.0,  # m/s
+        "_waves": (0.0, 0.0),  # a slow and a quicker one of the speed along y
+        "_row": 0,  # that comes next
+    }
 
     def __init__(self, style: Style = STEADY, modes: Sequence[int] | None = None):
         if modes is not None and any(not 0 <= mode < N_MODES for mode in modes):
@@ -99,15 +86,12 @@ class AvoidExpert(Expert):
         super().__init__(style)
         self._asked_modes = modes
 
-    def _allocate(self, n):
-        if self._asked_modes is not None and len(self._asked_modes) != n:
-            raise UserError(f"an Avoid expert for {n} copies needs as many modes, not {len(self._asked_modes)}")
-        self._modes, self._wait, self._row = np.zeros((3, n), dtype=int)
-        self._paths = np.zeros((n, len(HEIGHTS)))
-        self._speed, self._waves = np.zeros(n), np.zeros((n, 2))
-
     def _forget(self, copies):
         """Plan anew, from the usual start: the same seeds give the same paths."""
+        super()._forget(copies)
+        n = len(self._generators)
+        if self._asked_modes is not None and len(self._asked_modes) != n:
+            raise UserError(f"an Avoid expert for {n} copies needs as many modes, not {len(self._asked_modes)}")
         for i in copies:
             rng = self._generators[i]
             if self._asked_modes is not None:
@@ -117,8 +101,7 @@ class AvoidExpert(Expert):
             self._paths[i] = _path(int(self._modes[i]), self.style, rng)
             drawn = rng.standard_normal(3)
             self._speed[i] = self.style.speed * (SPEED + SPEED_SPREAD * np.clip(drawn[0], -2, 2))
-            self._waves[i] = HURRY * drawn[1:]  # a slow and a quicker wave of the speed along y
-            self._wait[i] = self._row[i] = 0
+            self._waves[i] = HURRY * drawn[1:]
 
     def take_over(self, states, copies):
         for i, state in zip(copies, states, strict=True):
@@ -142,17 +125,12 @@ class AvoidExpert(Expert):
         speed = self._speed * np.exp(waves) * (0.35 + 0.65 * started)
         move = forward * (speed * STEP)[:, None]
         move[:, 0] += CORRECTION * STEP * (self._x(y) - command[:, 0])
-        distance = np.linalg.norm(move, axis=1)
-        reach = np.minimum(distance, Avoid.max_speed * STEP)  # no target that the arm cannot reach in one step
-        move *= (reach / distance)[:, None]
-        return command + np.where(self._rests(y)[:, None], 0.0, move)
-
-    def _rests(self, y: np.ndarray) -> np.ndarray:
-        """Which copies (N,) pause, having just passed a row."""
+        # No target that the arm cannot reach in one step.
+        move *= np.minimum(1.0, Avoid.max_speed * STEP / np.linalg.norm(move, axis=1))[:, None]
         if self.style.pause:
             row = np.searchsorted(ROWS, y)
-            for i in np.flatnonzero(row > self._row):
-                self._wait[i] = self._generators[i].poisson(self.style.pause / STEP)
+            for i in np.flatnonzero(row > self._row):  # it has just passed a row
+                self._pause(i)
+                self._wait[i] = max(self._wait[i] - 1, 0)  # the step past the row is the first of them
             self._row = np.maximum(row, self._row)
-        self._wait = np.maximum(self._wait - 1, 0)
-        return self._wait > 0
+        return command + move

@@ -53,12 +53,14 @@ class Expert(Controller):
     """
 
     inputs = ("state",)
+    mind: ClassVar[dict[str, object]] = {}  # attributes (N, ...) that hold plans, and their values without a plan
     task: ClassVar[Task]
     demo_task: ClassVar[Task]  # what it demonstrates in: often a little stricter than `task`
     human: ClassVar[Style]  # of the demonstrations that are shipped
     n_modes: ClassVar[int] = 1  # values of `Style.mode`
     takes_turns: ClassVar[bool] = False  # whether demonstrations show all modes equally often
     knock_size: ClassVar[float] = 0.012  # m (rad), how far a knock pushes the hand aside
+    slip_share: ClassVar[float] = 1.0  # of the error that `Style.noise` says
 
     def __init__(self, style: Style = STEADY):
         super().__init__()
@@ -74,24 +76,27 @@ class Expert(Controller):
             n, size = len(copies), len(self.task.action_low)
             self._state = np.zeros((n, len(self.task.state_names)))
             self._alive = np.zeros(n, dtype=bool)
-            self._moved = np.zeros(n)  # m, length of the last clean move
+            self._moved = np.zeros(n)  # m, length of the last clean move, as far as it makes the hand slip
             self._error, self._knock = np.zeros((2, n, size))
-            self._knock_left = np.zeros(n, dtype=int)
-            self._allocate(n)
-        self._error[copies] = self._knock[copies] = 0.0
-        self._knock_left[copies] = 0
+            self._knock_left, self._wait = np.zeros((2, n), dtype=int)  # steps
+            for name, empty in self.mind.items():
+                setattr(self, name, np.full((n, *np.shape(empty)), empty))
+        for array in (self._error, self._knock, self._knock_left, self._wait):
+            array[copies] = 0
         self._forget(copies)
 
     def take_over(self, states, copies):
+        self._wait[copies] = 0
         self._forget(copies)
 
-    @abstractmethod
-    def _allocate(self, n: int) -> None:
-        """Make room for the plans of n copies."""
-
-    @abstractmethod
     def _forget(self, copies: np.ndarray) -> None:
         """Drop the plans of these copies; the next `_act` makes new ones from its state."""
+        for name, empty in self.mind.items():
+            getattr(self, name)[copies] = empty
+
+    def _pause(self, copy: int) -> None:
+        """From now on this copy rests for a while, as long as its style says."""
+        self._wait[copy] = self._generators[copy].poisson(self.style.pause * self.task.control_hz)
 
     def request(self, seen, copies):
         self._state[copies] = seen["state"]
@@ -106,14 +111,17 @@ class Expert(Controller):
         return Decision(self.slip(meant), meant, alive)
 
     def act(self, state: np.ndarray) -> np.ndarray:
-        """The clean targets (N, A) in states (N, S)."""
+        """The clean targets (N, A) in states (N, S); hands that rest hold their commands."""
         action = self._act(state)
-        command = state[:, -action.shape[1] :]
-        self._moved = np.linalg.norm((action - command) * self.task.weight, axis=1)
+        command, rests = state[:, -action.shape[1] :], self._wait > 0
+        action = np.where(rests[:, None], command, action)
+        self._wait[rests] -= 1
+        self._moved = self.slip_share * np.linalg.norm((action - command) * self.task.weight, axis=1)
         return action
 
     @abstractmethod
-    def _act(self, state: np.ndarray) -> np.ndarray: ...
+    def _act(self, state: np.ndarray) -> np.ndarray:
+        """The clean targets (N, A) of hands that do not rest, in states (N, S)."""
 
     def slip(self, action: np.ndarray) -> np.ndarray:
         """What the hand does instead of `action` (N, A)."""

@@ -5,6 +5,8 @@ Nearly everything follows from the present state, so that it can be imitated and
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from ilbook.experts.base import Expert, Style
@@ -37,23 +39,20 @@ class InsertExpert(Expert):
     n_modes = 3
     knock_size = 0.006
 
-    def _allocate(self, n):
-        self._fresh = np.zeros(n, dtype=bool)  # has no plan yet
-        self._via = np.zeros((n, 2))  # place to pass first, from the mouth; nan: none
-        self._down = np.zeros(n, dtype=bool)  # whether it is going down
-        self._began = np.zeros(n, dtype=bool)  # whether it ever did
-        self._touching = np.zeros(n, dtype=bool)  # whether it slides over the board
-        self._wait, self._stuck, self._lift = np.zeros((3, n), dtype=int)  # steps
-
-    def _forget(self, copies: np.ndarray) -> None:
-        self._fresh[copies], self._via[copies], self._down[copies] = True, np.nan, False
-        self._began[copies] = self._touching[copies] = False
-        self._wait[copies] = self._stuck[copies] = self._lift[copies] = 0
+    mind: ClassVar[dict[str, object]] = {
+        "_fresh": True,  # has no plan yet
+        "_via": (np.nan, np.nan),  # place to pass first, from the mouth; nan: none
+        "_down": False,  # whether it is going down
+        "_began": False,  # whether it ever did
+        "_touching": False,  # whether it slides over the board
+        "_stuck": 0,  # steps that it sticks
+        "_lift": 0,  # steps for which it is still lifted
+    }
 
     def _enter(self, copies: np.ndarray) -> None:
         """A new phase of these copies: rest a while, or go a way that nobody needs."""
         for i in copies if self.style.pause or self.style.detour else ():
-            self._wait[i] = self._generators[i].poisson(self.style.pause / STEP)
+            self._pause(i)
             if self._generators[i].random() < self.style.detour:
                 self._via[i] = self._generators[i].uniform([-0.03, 0.012], [0.03, 0.03])
 
@@ -91,9 +90,7 @@ class InsertExpert(Expert):
         speed = self.style.speed * np.where(inside, DOWN, np.where(down | touching, ENTER, SPEED)) * STEP
         length = np.minimum(speed, np.where(down, left, EASE * left + 0.0002))
         move *= (length / np.maximum(left, 1e-9)).clip(max=1.0)[:, None]
-        rests = self._wait > 0
-        self._wait[rests] -= 1
-        return np.where(rests[:, None], command, to_hand(to + move, hole))
+        return to_hand(to + move, hole)
 
     def _plan(self, copies: np.ndarray, at: np.ndarray) -> None:
         """The way of these copies, from where their pegs are."""

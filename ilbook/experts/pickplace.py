@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ilbook.experts.arm import APPROACH, GRASP, MOVE, OPEN, RELEASE, SHUT, ArmExpert
+from ilbook.experts.arm import OPEN, ArmExpert
 from ilbook.tasks.arm import OPENED
 from ilbook.tasks.pickplace import PickPlace
 
@@ -19,21 +19,13 @@ class PickPlaceExpert(ArmExpert):
     task = PickPlace()
     demo_task = PickPlace(success_radius=0.02, opened=OPEN - 0.02)  # well inside the disc, the hand wide open
 
-    def _decide(self, state: np.ndarray) -> np.ndarray:
-        goal, roll, width, closes = self._approach()
+    def _carry(self, state):
         to_target = state[:, 13:15] - self.cube[:, :2]
         away = np.linalg.norm(to_target, axis=1)
         placed = (np.abs(self.height) < 0.003) & (away < ON)
-        moves = self.held & ~placed
-        closes &= ~moves & ~placed
-        stays = closes | placed
         # Carry high, come down where the target is.
         fly = CARRY * np.clip((away - 0.008) / 0.04, 0, 1) - 0.001
-        carry = np.column_stack([self.grasp[:, :2] + to_target, self.grasp[:, 2] + fly - self.height])
-        goal = np.where(moves[:, None], carry, np.where(stays[:, None], self.hand, goal))
-        wide = placed & (self.joints[:, 5] > OPENED)
-        goal[wide, 2] = AWAY
-        roll = np.where(moves | stays, self.command[:, 4], roll)
-        width = np.where(moves | closes, SHUT, width)
-        phase = np.select([placed, moves, closes], [RELEASE, MOVE, GRASP], APPROACH)
-        return self._go(goal, roll, width, phase)
+        goal = np.column_stack([self.grasp[:, :2] + to_target, self.grasp[:, 2] + fly - self.height])
+        goal[placed] = self.hand[placed]
+        goal[placed & (self.joints[:, 5] > OPENED), 2] = AWAY
+        return goal, placed

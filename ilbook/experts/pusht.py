@@ -6,6 +6,8 @@ and Mason 1996 treat the general case). Ten contacts are enough; simple rules ma
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from ilbook.experts.base import Expert, Style
@@ -75,14 +77,11 @@ class PushTExpert(Expert):
     human = Style(noise=0.25, knock=0.005, pause=0.5)  # the published human data rest 0.4 s at a time
     n_modes = len(TURN_WEIGHTS)
 
-    def _allocate(self, n):
-        self._contact = np.full(n, -1)  # -1: to be chosen
-        self._part = np.zeros(n, dtype=int)  # which entry of `missing` the present push mends
-        self._wait = np.zeros(n, dtype=int)  # steps that the demonstrator still thinks
-        self._detour = np.zeros(n, dtype=int)  # ASKED, or the way round (1, -1) once it is known; 0: none
-
-    def _forget(self, copies: np.ndarray) -> None:
-        self._contact[copies], self._wait[copies], self._detour[copies] = -1, 0, 0
+    mind: ClassVar[dict[str, object]] = {
+        "_contact": -1,  # to be chosen
+        "_part": 0,  # which entry of `missing` the present push mends
+        "_detour": 0,  # ASKED, or the way round (1, -1) once it is known; 0: none
+    }
 
     def _act(self, state: np.ndarray) -> np.ndarray:
         target = state[:, 5:].copy()
@@ -95,11 +94,10 @@ class PushTExpert(Expert):
             before = self._contact[i]
             self._contact[i], self._part[i] = self._choose(pose)
             if before not in (-1, self._contact[i]):
-                self._wait[i] = self._generators[i].poisson(self.style.pause / STEP)
+                self._pause(i)
             detour = self.style.detour > 0 and self._generators[i].random() < self.style.detour
             self._detour[i] = ASKED if detour else 0
         if self._wait[i] > 0:
-            self._wait[i] -= 1
             return command
         c, local = self._contact[i], to_block(pusher[None], pose)[0]
         point, normal = POINTS[c], NORMALS[c]

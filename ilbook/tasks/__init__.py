@@ -47,10 +47,6 @@ def describe() -> list[dict]:
     for task in map(find, names()):
         sizes = {"obs": len(task.obs_names), "action": len(task.action_low)}
         timing = {"hz": task.control_hz, "max_steps": task.max_steps}
-        texts = {"summary": _first_line(task), "perturbations": dict(task.perturbations)}
+        texts = {"summary": task.__doc__.partition("\n")[0], "perturbations": dict(task.perturbations)}
         rows.append({"name": task.name, "gym_id": task.gym_id, **sizes, **timing, **texts})
     return rows
-
-
-def _first_line(task: type[Task]) -> str:
-    return (task.__doc__ or "").strip().partition("\n")[0]

@@ -7,6 +7,7 @@ origin is the middle of the base on the table, x forward, z up. The model itself
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -32,6 +33,7 @@ ROLL = np.array([0.0611, 0.0181, 0.0])
 TILT = 2 * np.arctan2(0.0243374, 0.9997038)  # rad, of the gripper about the roll axis at zero
 GRASP = np.array([0.094, 0.0, 0.0061])  # from the roll joint to the centre of a held cube
 DOWN = np.pi / 2  # pitch of a gripper that points straight down
+X, Y, Z = range(3)  # axes to turn about
 
 
 def forward(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,37 +41,26 @@ def forward(joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     The columns of the axes point along the fingers, along the hinge of the jaw, and from the fixed to the moving jaw.
     """
-    joints = np.asarray(joints)
-    lift = joints[..., 1]
+    pan, lift = -joints[..., 0], joints[..., 1]
     elbow = lift + joints[..., 2]
     pitch = elbow + joints[..., 3]
-    pan, lift, elbow, pitch = _direction(joints[..., 0]), _direction(lift), _direction(elbow), _direction(pitch)
-    flat = LIFT + _pitched(ELBOW, lift) + _pitched(WRIST, elbow) + _pitched(ROLL, pitch)
-    cos, sin = _direction(TILT - joints[..., 4])
-    zero = np.zeros_like(cos)
-    # Columns of the rotation about x, pitched and then panned one after the other.
-    columns = [np.stack([zero + 1, zero, zero], -1), np.stack([zero, cos, sin], -1), np.stack([zero, -sin, cos], -1)]
-    axes = np.stack([_panned(_pitched(column, pitch), pan) for column in columns], axis=-1)
+    flat = LIFT + _turned(ELBOW, Y, lift) + _turned(WRIST, Y, elbow) + _turned(ROLL, Y, pitch)
+    rolled = _turned(np.eye(3), X, (TILT - joints[..., 4])[..., None])  # (..., 3, 3): an axis of the gripper a row
+    axes = _turned(_turned(rolled, Y, pitch[..., None]), Z, pan[..., None])
+    axes = np.ascontiguousarray(np.swapaxes(axes, -1, -2))
     # Not a matrix product: that of a batch need not be, bit for bit, that of its rows.
-    return PAN + _panned(flat, pan) + (axes * GRASP).sum(axis=-1), axes
+    return PAN + _turned(flat, Z, pan) + (axes * GRASP).sum(axis=-1), axes
 
 
-def _direction(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return np.cos(angle), np.sin(angle)
-
-
-def _pitched(vector: np.ndarray, direction: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Vectors (..., 3) turned about y, nose down, by angles of which `direction` is cos and sin (...,)."""
-    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
-    cos, sin = direction
-    return np.stack([x * cos + z * sin, y + 0 * cos, z * cos - x * sin], axis=-1)
-
-
-def _panned(vector: np.ndarray, direction: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Vectors (..., 3) turned about -z by angles of which `direction` is cos and sin (...,)."""
-    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
-    cos, sin = direction
-    return np.stack([x * cos + y * sin, y * cos - x * sin, z + 0 * cos], axis=-1)
+def _turned(vectors: np.ndarray, axis: int, angle: np.ndarray) -> np.ndarray:
+    """Vectors (..., 3) turned about `X`, `Y` or `Z` by angles (...,)."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    one, two = (axis + 1) % 3, (axis + 2) % 3
+    turned = np.empty((*np.broadcast_shapes(vectors.shape[:-1], cos.shape), 3))
+    turned[..., axis] = vectors[..., axis]
+    turned[..., one] = cos * vectors[..., one] - sin * vectors[..., two]
+    turned[..., two] = sin * vectors[..., one] + cos * vectors[..., two]
+    return turned
 
 
 def solve_ik(place: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,10 +69,7 @@ def solve_ik(place: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> tuple[np
 
     Five joints, five numbers: roll and pitch fix where the wrist is, and it remains a triangle of two links.
     """
-    place, pitch, roll = np.asarray(place, dtype=float), np.asarray(pitch, dtype=float), np.asarray(roll, dtype=float)
-    cos, sin = _direction(TILT - roll)
-    x, y, z = GRASP
-    hand = _pitched(ROLL + np.stack([x + 0 * cos, y * cos - z * sin, y * sin + z * cos], axis=-1), _direction(pitch))
+    hand = _turned(ROLL + _turned(GRASP, X, TILT - roll), Y, pitch)
     # From above: the hand lies `aside` of the vertical plane through the pan axis.
     offset = place - PAN
     aside = LIFT[1] + hand[..., 1]
@@ -98,16 +86,6 @@ def solve_ik(place: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> tuple[np
     joints = np.stack([pan, lift, elbow, pitch - lift - elbow, roll], axis=-1)
     possible = (np.abs(bend) <= 1) & ((joints >= LOW[:5]) & (joints <= HIGH[:5])).all(axis=-1)
     return np.clip(joints, LOW[:5], HIGH[:5]), possible
-
-
-def jaw_yaw(joints: np.ndarray) -> np.ndarray:
-    """Bearing (...,) in the world from the fixed to the moving jaw, for a gripper that points down."""
-    return joints[..., 4] - joints[..., 0] - TILT
-
-
-def roll_for(yaw: np.ndarray, pan: np.ndarray) -> np.ndarray:
-    """The wrist roll at which a gripper that points down has this `jaw_yaw`, not yet within the limits."""
-    return yaw + pan + TILT
 
 
 def natural_pitch(height: np.ndarray) -> np.ndarray:
@@ -172,32 +150,25 @@ class ArmTask(Task):
         "friction": "a third of the friction of pads, cube and table",
         "mass": "a cube three times as heavy",
         "size": "a cube with sides 15 % longer",
-        "camera": "the camera turned by 5 degrees and moved aside by 4 % of its view",
-        "colours": "arm, cube and what belongs to it in other hues",
-        "distractors": "three more things on the table, which nothing touches",
-        "lag": "servos that follow their command 0.12 s later",
         "push": "one push of 0.28 N for 0.1 s on the cube, which slides 3 cm",
+        **perturb.EVERYWHERE,
     }
+    rubbing, heavy = ("fixed_pad", "moving_pad", "cube", "table"), "cube"
+    coloured = ("cube", "target", "so101", "solid")
+    room, distractor = ((0.12, -0.20, 0.015), (0.34, 0.22, 0.015)), 0.015
     push_joints = ("cube",)
     push_force = 0.28  # the table's friction holds 0.18
     push_time = 0.1
     push_window = (0.02, 0.15)  # mostly before the cube is held
-    coloured: ClassVar[tuple[str, ...]] = ("cube",)  # the geoms whose hue the task means something by
+    milestones: ClassVar[tuple[str, ...]] = ("reached", "lifted")  # before success, kept in `Simulation.memory`
 
     def cube_half(self) -> float:
         """m, half a side of the cube."""
         return CUBE * (1 + 0.15 * self.strength("size"))
 
     def _perturb(self, spec: mujoco.MjSpec) -> None:
-        perturb.friction(spec, ("fixed_pad", "moving_pad", "cube", "table"), self.strength("friction"))
-        perturb.mass(spec, "cube", self.strength("mass"))
+        super()._perturb(spec)
         spec.geom("cube").size = np.full(3, self.cube_half())
-        perturb.camera(spec, self.camera, self.strength("camera"))
-        printed = [geom.name for geom in spec.geoms if geom.classname.name in ("so101", "solid")]
-        perturb.colours(spec, (*self.coloured, *printed), self.strength("colours"))
-        low, high = np.array([0.12, -0.20, 0.015]), np.array([0.34, 0.22, 0.015])
-        perturb.distractors(spec, low, high, self.strength("distractors"), size=0.015)
-        perturb.lag(spec, self.strength("lag"))
 
     def draw_push(self, state: np.ndarray, model: mujoco.MjModel) -> tuple[int, np.ndarray]:
         """A free joint is pushed along the table, in the direction in which the start has the cube turned."""
@@ -226,23 +197,30 @@ class ArmTask(Task):
         return np.concatenate([joints, command, grasp, cube, cube - grasp, turned], axis=-1)
 
     def memory(self, n: int) -> dict[str, np.ndarray]:
-        """Milestones of each episode: `reached`, `lifted`."""
-        return {"reached": np.zeros(n, dtype=bool), "lifted": np.zeros(n, dtype=bool)}
+        """Which milestones each episode has passed."""
+        return {name: np.zeros(n, dtype=bool) for name in self.milestones}
 
     def info(self, sim: Simulation) -> dict[str, np.ndarray]:
         """How far each episode came: its milestones."""
-        return {name: kept.astype(int) for name, kept in sim.memory.items() if kept.dtype == bool}
+        return {name: sim.memory[name].astype(int) for name in self.milestones}
 
-    def judge_cube(
-        self, sim: Simulation, index: np.ndarray, trace: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Update reached, lifted, failure; returns cubes' places (n, 3), whether each is between the jaws (n,) and how
-        far its centre is above that of a cube on the table (n,), metres.
-        """
+    def judge(self, sim: Simulation, index: np.ndarray, trace: np.ndarray) -> None:
+        """The score counts milestones, of which success is the last; a cube off the table is lost."""
         joints, cube = trace[:, -1, :6], trace[:, -1, 6:9]
         between = np.sqrt(((cube - forward(joints)[0]) ** 2).sum(axis=1)) < 0.02
         height = cube[:, 2] - self.cube_half()
         sim.memory["reached"][index] |= between
         sim.memory["lifted"][index] |= between & (height > 0.02)
         sim.failure[index] |= ((cube[:, :2] < TABLE[0]) | (cube[:, :2] > TABLE[1])).any(axis=1)
-        return cube, between, height
+        sim.success[index] |= self._solved(sim, index, trace, between, height)
+        passed = sum(sim.memory[name][index].astype(float) for name in self.milestones)
+        share = np.where(sim.success[index], 1.0, passed / (len(self.milestones) + 1))
+        sim.score[index] = np.maximum(sim.score[index], share)
+
+    @abstractmethod
+    def _solved(
+        self, sim: Simulation, index: np.ndarray, trace: np.ndarray, between: np.ndarray, height: np.ndarray
+    ) -> np.ndarray:
+        """Which of the copies `index` (n,) are solved now (n,), given whether the cube is between the jaws (n,) and how
+        far its centre is above that of a cube on the table (n,), metres; more milestones are kept on the way.
+        """

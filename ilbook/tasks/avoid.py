@@ -73,12 +73,12 @@ class Avoid(Task):
     perturbations: ClassVar[dict[str, str]] = {
         "mass": "an end-effector three times as heavy, which overshoots",
         "size": "obstacles whose radius is 5 mm larger",
-        "camera": "the camera turned by 5 degrees and moved aside by 4 % of its view",
-        "colours": "obstacles, end-effector and goal in other hues",
-        "distractors": "three more things lying about, which do no harm",
-        "lag": "an end-effector that follows its command 0.12 s later",
         "push": "one push of 1.5 N for 0.15 s on the end-effector",
+        **perturb.EVERYWHERE,
     }
+    heavy = "end_effector"
+    coloured = ("obstacle", "end_effector", "goal")
+    room = ((0.18, -0.3, 0), (0.82, 0.3, 0))
     push_joints = ("x", "y")
     push_force = 1.5
 
@@ -87,15 +87,9 @@ class Avoid(Task):
         return 0.005 * self.strength("size")
 
     def _perturb(self, spec: mujoco.MjSpec) -> None:
-        obstacles = [geom.name for geom in spec.geoms if geom.name.startswith("row")]
-        perturb.mass(spec, "end_effector", self.strength("mass"))
-        for geom in map(spec.geom, obstacles):
+        super()._perturb(spec)
+        for geom in perturb.chosen(spec, ("obstacle",)):
             geom.size = geom.size + np.array([self.obstacle_growth(), 0, 0])
-        perturb.camera(spec, self.camera, self.strength("camera"))
-        perturb.colours(spec, (*obstacles, "end_effector", "goal"), self.strength("colours"))
-        low, high = np.array([0.18, -0.3, 0]), np.array([0.82, 0.3, 0])
-        perturb.distractors(spec, low, high, self.strength("distractors"), size=0.02)
-        perturb.lag(spec, self.strength("lag"))
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """At rest near the start of the original, within three standard deviations."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from ilbook import used
 from ilbook.errors import UserError, unknown
+from ilbook.tasks import perturb
 
 if TYPE_CHECKING:
     from ilbook.tasks.simulation import Simulation
@@ -48,7 +49,12 @@ class Task(ABC):
     action_high: ClassVar[np.ndarray]  # (A,)
     obs_limit: ClassVar[float] = 1.0  # no observation is ever farther from zero
     camera: ClassVar[str] = "top"  # which camera of the model takes the pictures
-    perturbations: ClassVar[dict[str, str]] = {}  # distribution shift on purpose: name -> what strength 1 does
+    perturbations: ClassVar[dict[str, str]] = perturb.EVERYWHERE  # distribution shift on purpose: what strength 1 does
+    rubbing: ClassVar[tuple[str, ...]] = ()  # geoms of less friction, by their names or classes
+    heavy: ClassVar[str]  # the body of more mass
+    coloured: ClassVar[tuple[str, ...]] = ()  # geoms of another hue, by their names or classes
+    room: ClassVar[tuple]  # m, two corners (2, 3) between which distractors lie
+    distractor: ClassVar[float] = 0.02  # m, how large they are
     push_joints: ClassVar[tuple[str, ...]] = ()  # what the perturbation "push" acts on
     push_force: ClassVar[float] = 0.0  # N (N m) at strength 1, along a random direction of these joints
     push_time: ClassVar[float] = 0.15  # s
@@ -118,9 +124,14 @@ class Task(ABC):
             spec.delete(element)
         return spec.compile()
 
-    @abstractmethod
     def _perturb(self, spec: mujoco.MjSpec) -> None:
-        """Edit the model by the strengths of this task, before it is compiled."""
+        """Edit the model by the strengths of this task, before it is compiled; each task adds its "size"."""
+        perturb.friction(spec, self.rubbing, self.strength("friction"))
+        perturb.mass(spec, self.heavy, self.strength("mass"))
+        perturb.camera(spec, self.camera, self.strength("camera"))
+        perturb.colours(spec, self.coloured, self.strength("colours"))
+        perturb.distractors(spec, self.room, self.distractor, self.strength("distractors"))
+        perturb.lag(spec, self.strength("lag"))
 
     def render(self, states: np.ndarray, size: int = 96, nice: bool = False) -> np.ndarray:
         """Pictures (n, size, size, 3) uint8 of states (n, S); `nice` ones have shadows and are for videos."""

@@ -88,12 +88,12 @@ class Insert(Task):
         "mass": "hand and peg three times as heavy, which overshoot",
         "size": "a thicker peg: half of the play",
         "hole": "the place of the hole varies twice as much",
-        "camera": "the camera turned by 5 degrees and moved aside by 4 % of its view",
-        "colours": "peg, hole and target in other hues",
-        "distractors": "three more things in sight, which nothing touches",
-        "lag": "a hand that follows its command 0.12 s later",
         "push": "one sideways push of 2.5 N for 0.15 s on the peg, which moves it by 5 mm",
+        **perturb.EVERYWHERE,
     }
+    rubbing, heavy = ("contact", "corner", "wall", "rim"), "peg"
+    coloured = ("peg", "wall", "target")
+    room, distractor = ((-0.1, 0.03, 0.0), (0.1, 0.03, 0.15)), 0.01
     push_joints = ("hand_x",)
     push_force = 2.5
     push_window = (0.1, 0.2)  # when most pegs come to the hole
@@ -108,21 +108,12 @@ class Insert(Task):
         return PLAY * 0.5 ** self.strength("size")
 
     def _perturb(self, spec: mujoco.MjSpec) -> None:
-        touching = [geom.name for geom in spec.geoms if geom.contype or geom.conaffinity]
-        perturb.friction(spec, touching, self.strength("friction"))
-        perturb.mass(spec, "peg", self.strength("mass"))
-        for joint in spec.body("peg").joints:  # the arm's share of the mass
-            joint.armature *= perturb.RATIO ** self.strength("mass")
+        super()._perturb(spec)
         thicker = (PLAY - self.play()) / 2
         for name, side in (("peg", 0), ("corner_left", -1), ("corner_right", 1)):
             geom = spec.geom(name)
             geom.pos = geom.pos + np.array([side * thicker, 0, 0])
             geom.size = geom.size + np.array([thicker if side == 0 else 0, 0, 0])
-        perturb.camera(spec, self.camera, self.strength("camera"))
-        perturb.colours(spec, ("peg", "wall_left", "wall_right", "floor", "target"), self.strength("colours"))
-        low, high = np.array([-0.1, 0.03, 0.0]), np.array([0.1, 0.03, 0.15])
-        perturb.distractors(spec, low, high, self.strength("distractors"), size=0.01)
-        perturb.lag(spec, self.strength("lag"))
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """The peg above the board and to a side, leaning; the hole near its nominal place."""

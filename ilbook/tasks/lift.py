@@ -46,11 +46,7 @@ class Lift(ArmTask):
         up = np.clip((obs[:, 17] - self.cube_half()) / HEIGHT, 0, 1)
         return np.where(sim.success, 1.0, (near + 2 * (near > 0.75) * up) / 3)
 
-    def judge(self, sim: Simulation, index: np.ndarray, trace: np.ndarray) -> None:
-        """The score counts milestones: reached, lifted by 2 cm, held at 5 cm."""
-        _, between, height = self.judge_cube(sim, index, trace)
+    def _solved(self, sim, index, trace, between, height):
         held, high = sim.memory["held"], between & (height > HEIGHT)
         held[index] = np.where(high, held[index] + (trace.shape[1] > 1), 0)
-        sim.success[index] |= held[index] >= self.hold
-        milestones = sim.memory["reached"][index].astype(float) + sim.memory["lifted"][index]
-        sim.score[index] = np.maximum(sim.score[index], np.where(sim.success[index], 1.0, milestones / 3))
+        return held[index] >= self.hold

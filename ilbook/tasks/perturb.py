@@ -6,7 +6,7 @@ s = 0 changes nothing, s = 1 is a clear shift; ratios are powers, so that -s und
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import mujoco
 import numpy as np
@@ -15,19 +15,29 @@ RATIO = 3.0  # friction and mass at strength 1, as a ratio
 LAG = 0.12  # s, time constant at strength 1
 TURN = np.deg2rad(5.0)  # of the camera about its line of sight
 SHIFT = 0.04  # of the camera sideways, as a share of what it sees
+EVERYWHERE = {  # what strength 1 does in every task
+    "camera": "the camera turned by 5 degrees and moved aside by 4 % of its view",
+    "colours": "the things that matter in other hues",
+    "distractors": "three more things in sight, which nothing touches",
+    "lag": "servos that follow their command 0.12 s later",
+}
 
 
-def friction(spec: mujoco.MjSpec, geoms: Iterable[str], s: float) -> None:
-    """Divide the sliding friction of the named geoms by 3^s."""
-    for name in geoms:
-        geom = spec.geom(name)
+def chosen(spec: mujoco.MjSpec, names: Collection[str]) -> list[mujoco.MjsGeom]:
+    """The geoms that have one of these names, or whose class has."""
+    return [geom for geom in spec.geoms if geom.name in names or geom.classname.name in names]
+
+
+def friction(spec: mujoco.MjSpec, geoms: Collection[str], s: float) -> None:
+    """Divide the sliding friction of the chosen geoms by 3^s."""
+    for geom in chosen(spec, geoms):
         geom.friction = np.array(geom.friction) * [RATIO**-s, 1, 1]
 
 
 def mass(spec: mujoco.MjSpec, body: str, s: float) -> None:
-    """Multiply the mass, the inertia and the joint dampings of a body by 3^s.
+    """Multiply the mass, the inertia and the joints' dampings and armatures of a body by 3^s.
 
-    Damping stands for the friction that a flat base has under its own weight.
+    Damping stands for the friction that a flat base has under its own weight, armature for the arm behind a hand.
     """
     one = spec.body(body)
     factor = RATIO**s
@@ -38,6 +48,7 @@ def mass(spec: mujoco.MjSpec, body: str, s: float) -> None:
         geom.density *= factor
     for joint in one.joints:
         joint.damping = np.array(joint.damping) * factor
+        joint.armature *= factor
 
 
 def camera(spec: mujoco.MjSpec, name: str, s: float) -> None:
@@ -53,20 +64,19 @@ def camera(spec: mujoco.MjSpec, name: str, s: float) -> None:
     one.pos = np.array(one.pos) + aside
 
 
-def colours(spec: mujoco.MjSpec, geoms: Iterable[str], s: float) -> None:
-    """Turn the hue of the named geoms by 120 s degrees; greys first take some colour."""
-    for name in geoms if s else ():
-        geom = spec.geom(name)
+def colours(spec: mujoco.MjSpec, geoms: Collection[str], s: float) -> None:
+    """Turn the hue of the chosen geoms by 120 s degrees; greys first take some colour."""
+    for geom in chosen(spec, geoms) if s else ():
         hue, saturation, value = colorsys.rgb_to_hsv(*geom.rgba[:3])
         rgb = colorsys.hsv_to_rgb((hue + s / 3) % 1, max(saturation, min(0.4, 0.4 * abs(s))), value)
         geom.rgba = [*rgb, geom.rgba[3]]
 
 
-def distractors(spec: mujoco.MjSpec, low: np.ndarray, high: np.ndarray, s: float, size: float) -> None:
-    """Put 3 s coloured objects of `size` metres that nothing touches between the corners `low` and `high` (3,)."""
+def distractors(spec: mujoco.MjSpec, room: np.ndarray, size: float, s: float) -> None:
+    """Put 3 s coloured objects of `size` metres that nothing touches between the two corners of a `room` (2, 3)."""
     rng = np.random.default_rng(3)  # always the same ones, more of them when stronger
     for k in range(round(3 * s)):
-        place = rng.uniform(low, high)
+        place = rng.uniform(*room)
         rgb = colorsys.hsv_to_rgb(rng.random(), 0.7, 0.8)
         kind = (mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER)[k % 2]
         spec.worldbody.add_geom(

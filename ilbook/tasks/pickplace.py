@@ -27,8 +27,8 @@ class PickPlace(ArmTask):
     name = "pickplace"
     gym_id = "ilbook/PickPlace-v0"
     state_names = (*ArmTask.state_names[:13], "target x", "target y", *ArmTask.state_names[13:])
+    milestones = (*ArmTask.milestones, "carried")  # over the target
     obs_names = (*ArmTask.obs_names, "target x", "target y", "cube to target x", "cube to target y")
-    coloured = ("cube", "target")
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """The arm above the table, the cube anywhere within reach, the target elsewhere."""
@@ -47,10 +47,6 @@ class PickPlace(ArmTask):
         """Where the cube should lie: (..., 2), metres."""
         return state[..., 13:15]
 
-    def memory(self, n: int) -> dict[str, np.ndarray]:
-        """Milestones of each episode: `reached`, `lifted`, `carried` (over the target)."""
-        return super().memory(n) | {"carried": np.zeros(n, dtype=bool)}
-
     def reward(self, sim: Simulation) -> np.ndarray:
         """A quarter each for: hand at the cube, cube off the table, cube over the target, cube on it and let go."""
         obs = sim.obs
@@ -60,13 +56,9 @@ class PickPlace(ArmTask):
         over = 1 - np.tanh(np.maximum(np.linalg.norm(to_target, axis=1) - self.success_radius, 0) / 0.1)
         return np.where(sim.success, 1.0, 0.25 * (near + (near > 0.75) * np.maximum(up, over == 1) * (1 + over)))
 
-    def judge(self, sim: Simulation, index: np.ndarray, trace: np.ndarray) -> None:
-        """The score counts milestones: reached, lifted, carried over the target, placed there and let go."""
-        cube, between, height = self.judge_cube(sim, index, trace)
-        away = np.sqrt(((cube[:, :2] - trace[:, -1, 13:15]) ** 2).sum(axis=1))
+    def _solved(self, sim, index, trace, between, height):
+        away = np.sqrt(((trace[:, -1, 6:8] - trace[:, -1, 13:15]) ** 2).sum(axis=1))
         sim.memory["carried"][index] |= sim.memory["lifted"][index] & between & (away < self.success_radius)
         still = np.abs(trace[:, -1, 6:9] - trace[:, 0, 6:9]).max(axis=1) < 0.001
         rests = still & (np.abs(height) < 0.003) & (away < self.success_radius)
-        sim.success[index] |= rests & ((trace[:, -1, 5] > self.opened) | ~between)
-        milestones = sum(kept[index].astype(float) for kept in sim.memory.values())
-        sim.score[index] = np.maximum(sim.score[index], np.where(sim.success[index], 1.0, 0.25 * milestones))
+        return rests & ((trace[:, -1, 5] > self.opened) | ~between)

@@ -29,6 +29,7 @@ OUTLINE = np.array([
 ])  # fmt: skip
 TARGET = np.array([0.2272, 0.2272, -np.pi / 4])  # x, y, angle of the block when the task is solved
 SUCCESS = 0.90  # of the target's area covered
+SCALED = ("bar", "stem", "target_bar", "target_stem")  # geoms of block and target
 
 
 def _columns(points: np.ndarray) -> np.ndarray:
@@ -56,29 +57,18 @@ def to_block(points: np.ndarray, pose: np.ndarray) -> np.ndarray:
     return np.stack([cos * dx + sin * dy, cos * dy - sin * dx], axis=-1)
 
 
-def _corners(rectangles: np.ndarray) -> np.ndarray:
-    """Corners of each rectangle, anticlockwise: (R, 4) -> (R * 4, 2)."""
-    x0, x1, y0, y1 = rectangles.T
-    return np.stack([np.stack([x0, x1, x1, x0], 1), np.stack([y0, y0, y1, y1], 1)], axis=-1).reshape(-1, 2)
-
-
-def _edges(corners: np.ndarray) -> np.ndarray:
-    """From each corner (8, 2) to the next one of its rectangle."""
-    return np.roll(corners.reshape(2, 4, 2), -1, axis=1).reshape(8, 2) - corners
-
-
 OUTLINE_COLUMNS = _columns(OUTLINE)
 # The target is a hair larger than the block: edges that lie on each other would count twice or not at all.
-TARGET_RECTANGLES = RECTANGLES + 1e-12 * np.array([-1, 1, -1, 1])
-CORNERS, TARGET_CORNERS = _corners(RECTANGLES), _corners(TARGET_RECTANGLES)  # (8, 2)
-EDGES, TARGET_EDGES = _edges(CORNERS), _edges(TARGET_CORNERS)
-TARGET_CROSS = TARGET_CORNERS[:, 0] * TARGET_EDGES[:, 1] - TARGET_CORNERS[:, 1] * TARGET_EDGES[:, 0]  # (8,)
+BOTH = np.stack([RECTANGLES, RECTANGLES + 1e-12 * np.array([-1, 1, -1, 1])])  # (2, R, 4)
+CORNERS = BOTH[..., [[0, 2], [1, 2], [1, 3], [0, 3]]]  # (2, R, 4, 2), anticlockwise around each rectangle
+EDGES = np.roll(CORNERS, -1, axis=2) - CORNERS  # to the next corner
 # `overlap` clips the eight edges of the block and the eight of the target in one go, each in the frame of the other.
 # Copies come last in its arrays, which keeps the inner loops long. First axis: x, y; second: the corners and the edges
 # of the block, then of the target; the target is turned against the block, and the block with it.
-POINTS = np.concatenate([CORNERS, TARGET_CORNERS, EDGES, TARGET_EDGES]).T[..., None]  # (2, 32, 1)
+POINTS = np.concatenate([CORNERS, EDGES]).reshape(32, 2).T[..., None]  # (2, 32, 1)
 ASIDE = np.stack([-POINTS[1], POINTS[0]]) * np.tile(np.repeat([1.0, -1.0], 8), 2)[:, None]  # turned by a quarter
-OTHERS = np.repeat([TARGET_RECTANGLES, RECTANGLES], 8, axis=0)  # (16, R, 4), what each edge is clipped against
+TARGET_CROSS = POINTS[0, 8:16] * POINTS[1, 24:] - POINTS[1, 8:16] * POINTS[0, 24:]  # (8, 1)
+OTHERS = np.repeat(BOTH[::-1], 8, axis=0)  # (16, R, 4), what each edge is clipped against
 LOW, HIGH = (OTHERS[..., bounds].T[..., None] for bounds in ([0, 2], [1, 3]))  # (2, R, 16, 1)
 
 
@@ -119,7 +109,7 @@ def overlap(pose: np.ndarray, target: np.ndarray = TARGET) -> np.ndarray:
     corners[1] += (cos * y - sin * x)[:, None]
     share = _share_inside(corners.reshape(2, 16, n), edges)
     share[:8] *= corners[0, 0] * edges[1, :8] - corners[1, 0] * edges[0, :8]
-    share[8:] *= TARGET_CROSS[:, None]
+    share[8:] *= TARGET_CROSS
     while len(share) > 1:  # half to half: the order of the sum is the same for one copy as for many
         share = share[: len(share) // 2] + share[len(share) // 2 :]
     return share[0] / (2.0 * AREA)
@@ -129,7 +119,6 @@ def overlap(pose: np.ndarray, target: np.ndarray = TARGET) -> np.ndarray:
 class PushT(Task):
     """Push the T onto the green target; solved when at least 90 % of the target is covered."""
 
-    max_steps: int = 300
     success_overlap: float = SUCCESS  # share of the target
 
     name = "pusht"
@@ -145,12 +134,12 @@ class PushT(Task):
         "friction": "a third of the friction between pusher and block",
         "mass": "a block three times as heavy, with three times the friction on the table",
         "size": "block and target 15 % larger",
-        "camera": "the camera turned by 5 degrees and moved aside by 4 % of its view",
-        "colours": "block, pusher and target in other hues",
-        "distractors": "three more things lying about, which nothing touches",
-        "lag": "a pusher that follows its command 0.12 s later",
         "push": "one push of 1 N for 0.15 s on the block",
+        **perturb.EVERYWHERE,
     }
+    rubbing, heavy = ("contact",), "block"
+    coloured = (*SCALED, "pusher_look")
+    room = ((0, 0, 0), (WORLD, WORLD, 0))
     push_joints = ("block_x", "block_y")
     push_force = 1.0
 
@@ -159,16 +148,10 @@ class PushT(Task):
         return 1.0 + 0.15 * self.strength("size")
 
     def _perturb(self, spec: mujoco.MjSpec) -> None:
-        solid, target = ("bar", "stem"), ("target_bar", "target_stem")
-        perturb.friction(spec, ("pusher", *solid), self.strength("friction"))
-        perturb.mass(spec, "block", self.strength("mass"))
-        for geom in map(spec.geom, (*solid, *target)):
+        super()._perturb(spec)
+        for geom in perturb.chosen(spec, SCALED):
             geom.size = np.array(geom.size) * [self.block_scale(), self.block_scale(), 1]
             geom.pos = np.array(geom.pos) * self.block_scale()
-        perturb.camera(spec, self.camera, self.strength("camera"))
-        perturb.colours(spec, (*solid, *target, "pusher_look"), self.strength("colours"))
-        perturb.distractors(spec, np.zeros(3), np.array([WORLD, WORLD, 0]), self.strength("distractors"), size=0.02)
-        perturb.lag(spec, self.strength("lag"))
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """The whole block on the table and not yet on the target, the pusher beside it."""

@@ -56,13 +56,14 @@ class Simulation:
         n_state = mujoco.mj_stateSize(self.model, FULL)
         self._control = np.zeros((n_copies, task.substeps, self.nu + self._pushes * self.model.nv))
         self._trace = np.zeros((n_copies, task.substeps, n_state))
-        self._sensors = np.zeros((n_copies, task.substeps, self.model.nsensordata))
         self.physics = np.zeros((n_copies, n_state))
         self.command = np.zeros((n_copies, self.nu))
         self.success, self.failure, self.invalid = np.zeros((3, n_copies), dtype=bool)
         self.score, self.length = np.zeros(n_copies), np.zeros(n_copies, dtype=np.int64)
         self._push, self._push_begin = np.zeros((n_copies, self.model.nv)), np.zeros(n_copies, dtype=np.int64)
         self.memory = task.memory(n_copies)
+        self._kept = {name: getattr(self, name) for name in KEPT}  # the arrays themselves, all (N, ...)
+        self._kept |= {f"memory {name}": array for name, array in self.memory.items()}
         self._unset = np.ones(n_copies, dtype=bool)  # never reset
 
     @property
@@ -75,7 +76,7 @@ class Simulation:
 
     @property
     def done(self) -> np.ndarray:  # (N,)
-        return self.success | self.failure | (self.length >= self.task.max_steps)
+        return self.terminated | (self.length >= self.task.max_steps)
 
     @property
     def terminated(self) -> np.ndarray:
@@ -120,11 +121,8 @@ class Simulation:
                 f"{self.task.name}: reset got states of shape {states.shape}; "
                 f"{len(index)} copies need ({len(index)}, {self.nq + self.nu}): {', '.join(self.task.state_names)}"
             )
-        self._unset[index] = False
-        self.success[index] = self.failure[index] = self.invalid[index] = False
-        self.score[index] = 0.0
-        self.length[index] = 0
-        self.physics[index] = 0.0
+        for array in (self._unset, *self._kept.values()):
+            array[index] = 0
         self.physics[index, 1 : 1 + self.nq] = states[:, : self.nq]
         self.command[index] = states[:, self.nq :]
         if self.model.na:  # servos that lag remember where they are
@@ -140,21 +138,18 @@ class Simulation:
     def save(self, copies: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """All that these copies (all, or indices (n,)) are: velocities, servos, pushes, what was judged; (n, ...)."""
         index = slice(None) if copies is None else copies
-        kept = {name: getattr(self, name)[index].copy() for name in KEPT}
-        return kept | {f"memory {name}": array[index].copy() for name, array in self.memory.items()}
+        return {name: array[index].copy() for name, array in self._kept.items()}
 
     def restore(self, saved: dict[str, np.ndarray], copies: np.ndarray | None = None) -> None:
         """Put copies back into what `save` gave; they then go on as they did, bit for bit."""
         index = np.arange(self.n_copies) if copies is None else np.asarray(copies)
-        own = {name: getattr(self, name) for name in KEPT}
-        own |= {f"memory {name}": array for name, array in self.memory.items()}
-        for name, array in own.items():
+        for name, array in self._kept.items():
             if name not in saved or saved[name].shape != (len(index), *array.shape[1:]):
                 raise UserError(
                     f"{self.task.name}: restore got no {name} of shape {(len(index), *array.shape[1:])}; "
                     f"give what save returned for {len(index)} copies of the same task"
                 )
-        for name, array in own.items():
+        for name, array in self._kept.items():
             array[index] = saved[name]
         self._unset[index] = False
 
@@ -172,8 +167,7 @@ class Simulation:
         running = ~self.done
         if not np.isfinite(action).all():
             broken = running & ~np.isfinite(action).all(axis=1)
-            self.failure |= broken
-            self.invalid |= broken
+            self.failure[broken] = self.invalid[broken] = True
             running &= ~broken
         index = running.nonzero()[0]
         if len(index):
@@ -207,7 +201,6 @@ class Simulation:
             skip_checks=True,
             nstep=task.substeps,
             state=trace,
-            sensordata=self._sensors[:n],
         )
         last, command = trace[:, -1], command[:, -self.nu :]
         if not np.isfinite(last).all():  # the physics gave out: such a copy stays where it was

@@ -129,8 +129,8 @@ def test_observations_are_what_their_names_say():
 
 def test_a_turned_cube_is_seen_turned():
     state = PickPlace().starts([0])[0]
-    yaw = arm.jaw_yaw(arm.solve_ik(np.array([0.2, 0, 0.03]), arm.DOWN, 0.0)[0])
     state[:5] = arm.solve_ik(np.array([0.2, 0, 0.03]), arm.DOWN, 0.0)[0]
+    yaw = state[4] - state[0] - arm.TILT
     for turn in (0.0, 0.2, -0.3, np.pi / 2 + 0.1):
         state[9:13] = np.cos((yaw + turn) / 2), 0, 0, np.sin((yaw + turn) / 2)
         seen = dict(zip(PickPlace.obs_names, PickPlace.observe(state), strict=True))

@@ -67,7 +67,7 @@ def at_the_cube(states: np.ndarray, offset: tuple[float, ...], width: float) -> 
     place = cube + np.array([0, 0, offset[2]])
     place[:, :2] += offset[0] * across + offset[1] * along
     pitch = arm.natural_pitch(place[:, 2])
-    roll = arm.roll_for(yaw, arm.solve_ik(place, pitch, np.zeros(len(place)))[0][:, 0])
+    roll = yaw + arm.solve_ik(place, pitch, np.zeros(len(place)))[0][:, 0] + arm.TILT
     roll -= np.round(roll / (np.pi / 2)) * np.pi / 2
     return np.column_stack([arm.solve_ik(place, pitch, roll)[0], np.full(len(cube), width)])
 
