@@ -27,6 +27,7 @@ def changed(tmp_path):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PACKAGE, tmp_path / "ilbook", ignore=ignore, dirs_exist_ok=True)
         shutil.copytree(versions.GOLDEN, tmp_path / "tests" / "golden", ignore=ignore, dirs_exist_ok=True)
+        shutil.copytree(versions.GOLDEN.with_name("contract"), tmp_path / "tests" / "contract", dirs_exist_ok=True)
         edit(tmp_path / "ilbook")
         done = subprocess.run(
             [sys.executable, "-c", REPLAY, *parts],
