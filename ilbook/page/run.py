@@ -8,7 +8,7 @@ import platform
 import random
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ilbook import used
 from ilbook.errors import UserError, unknown
+from ilbook.page.threads import Threads
 from ilbook.paths import root, write_file
 from ilbook.rollout import EVALUATED, WALL_TIME
 
@@ -141,22 +142,37 @@ class Run:
     def train(
         self,
         name: str,
-        policy: "Policy | Callable[[], Policy]",
-        data: "Episodes | Batches",
-        settings: "Training",
+        policy: "Policy | Callable[[], Policy] | Mapping",
+        data: "Episodes | Batches | Mapping",
+        settings: "Training | Mapping",
         keep: int = 0,
         trainings: int | None = None,
-    ) -> "Trained":
+    ) -> "Trained | dict[Hashable, Trained]":
         """The policy trained on the data, from the store where exactly this was trained before.
 
         A function that makes the policy is trained `trainings` times (default: `run.trainings`), each with a seed and
         initial weights of its own; a policy is trained once, from the weights it has. `keep` checkpoints are kept, at
-        equal distances.
+        equal distances. Where policy, data or settings are dictionaries with the same keys, all are trained, side by
+        side where there are cores, and the answer is a dictionary too.
         """
         from ilbook.page import store
 
-        n = (1 if store.is_made(policy) else self.trainings) if trainings is None else trainings
-        return store.train(self.notebook, name, policy, data, settings, self.seeds(n), keep)
+        given = {"policy": policy, "data": data, "settings": settings}
+        several = {what: value for what, value in given.items() if isinstance(value, Mapping)}
+        keys = list(next(iter(several.values()), ()))
+        for what, value in several.items():
+            if not keys or value.keys() != set(keys):
+                first = next(iter(several))
+                raise UserError(f"{name}: {first} is given for {keys} and {what} for {list(value)}; give the same keys")
+        made = any(map(store.is_made, policy.values() if "policy" in several else [policy]))
+        n = (1 if made else self.trainings) if trainings is None else trainings
+        # A dictionary has all keys, and what is no dictionary is the same for each of them.
+        wanted = {
+            f"{name} {key}": tuple(several.get(what, {key: value})[key] for what, value in given.items())
+            for key in keys
+        }
+        trained = store.train(self.notebook, wanted or {name: tuple(given.values())}, self.seeds(n), keep, self.threads)
+        return dict(zip(keys, trained.values(), strict=True)) if keys else trained[name]
 
     def compare(
         self,
@@ -170,13 +186,16 @@ class Run:
         An arm is what `run.train` gave, its `executing(n_exec)`, one controller, or a list of these.
         """
         from ilbook.page.live import bar
-        from ilbook.rollout.compare import Blind, compare
+        from ilbook.rollout.compare import compare
 
-        if not isinstance(arms, Blind):
-            arms = {name: _executing(arm) for name, arm in arms.items()}
-        total = len(starts) * sum(map(_size, arms.values()))
-        with bar(total, "episodes") as shown:
-            return compare(task, arms, starts, batch, shown.update)
+        cores = Threads(self.threads)
+        with bar(len(starts) * sum(map(_size, arms.values())), "episodes") as shown:
+
+            def tell(episodes: int) -> None:
+                shown.update(episodes)
+                cores.look()
+
+            return compare(task, arms, starts, batch, tell)
 
     def declare(self, claim: "Claim") -> None:
         """Promise to judge `claim` before the run ends; refused once its policy has been evaluated in this run.
@@ -269,18 +288,12 @@ class Run:
         }
 
 
-def _executing(arm: object) -> object:
-    """What `rollout.compare` takes for an arm of `run.compare`."""
-    if isinstance(arm, list | tuple):
-        return [_executing(one) for one in arm]
-    return arm.executing() if hasattr(arm, "executing") else arm
-
-
 def _size(arm: object) -> int:
     """How many rollouts an arm needs."""
     if isinstance(arm, list | tuple):
         return sum(map(_size, arm))
-    return len(arm) if isinstance(arm, Mapping) else 1
+    trainings = getattr(arm, "records", arm)  # of what was trained, or a controller for each
+    return len(trainings) if isinstance(trainings, Mapping | tuple) else 1
 
 
 def _threads() -> int:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from ilbook import used
 from ilbook.errors import UserError
 from ilbook.page import fingerprint, versions
+from ilbook.page.threads import Threads
 from ilbook.paths import root
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 META = "meta.json"  # the record, the key part by part, the parts that were used, and the hash of the weights
+MOST_LINES = 6  # trainings of one call that are told one by one
+WORTH = 1000  # steps, of all trainings of a call: to start a process takes as long as some hundred of the smallest ones
 LEARNING = ("data.normalise", "data.windows", "learning.batches", "learning.fit")
 
 
@@ -83,21 +86,59 @@ class Trained:
         return {record.seed: RecedingHorizon(record.policy, n_exec, record.seed, **how) for record in self.records}
 
 
+@dataclass(frozen=True)
+class Job:
+    """One training to do: the policy as it begins, and all that its end depends on."""
+
+    name: str
+    policy: Policy
+    data: Episodes | Batches
+    settings: Training
+    seed: int
+    keep: int
+
+
 def train(
     notebook: str,
-    name: str,
-    policy: Policy | Callable[[], Policy],
-    data: Episodes | Batches,
-    settings: Training,
+    wanted: Mapping[str, tuple[Policy | Callable[[], Policy], Episodes | Batches, Training]],
     seeds: list[int],
     keep: int = 0,
-) -> Trained:
-    """Train a policy once for each seed, from the store where nothing it depends on changed; see `Run.train`."""
-    if not re.fullmatch(r"[A-Za-z0-9]\w*([ ,.-]+\w+)*", name):
-        raise UserError(f"training name {name!r} cannot name a folder; use letters, digits, '_', '-' and blanks")
-    if is_made(policy) and len(seeds) > 1:
-        raise UserError(f"{name}: one policy cannot be trained {len(seeds)} times; give a function that makes it")
-    return Trained(name, tuple(_train(notebook, name, policy, data, settings, seed, keep) for seed in seeds))
+    threads: int = 1,
+) -> dict[str, Trained]:
+    """Train what is wanted once for each seed, from the store where nothing it depends on changed; see `Run.train`.
+
+    Several trainings that are worth the start of a process run side by side, one process a core and a thread each.
+    """
+    for name, (policy, *_) in wanted.items():
+        if is_made(policy) and len(seeds) > 1:
+            raise UserError(f"{name}: one policy cannot be trained {len(seeds)} times; give a function that makes it")
+    jobs = [_job(name, *what, seed, keep) for name, what in wanted.items() for seed in seeds]
+    done: dict[int, Record] = {}
+    missing, said = [], []
+    for number, job in enumerate(jobs):
+        parts = _key_parts(job)
+        key = versions.digest(parts)
+        entry = root() / "build" / "trained" / f"{re.sub('[ ,]+', '-', job.name)}-{key[:12]}"
+        if os.environ.get("ILBOOK_FRESH") == "1":
+            said.append("training again: asked for by ILBOOK_FRESH")
+        elif (found := _load(entry, job.policy, job.seed, key)) is not None:
+            age, length = _words(time.time() - found.trained), _words(found.seconds)
+            said.append(f"reused {key[:4]}, trained {age} ago in {length}")
+            done[number] = found
+            continue
+        else:
+            said.append(_why(entry, parts, notebook))
+        missing.append((number, parts, key, entry))
+    _say([job.name for job in jobs], said, len(missing))
+    trained = _carried_out([jobs[number] for number, *_ in missing], threads)
+    for (number, parts, key, entry), (meta, weights) in zip(missing, trained, strict=True):
+        job = jobs[number]
+        meta |= {"notebook": notebook, "parts": parts}
+        meta["weights"] = {file: hashlib.sha256(content).hexdigest() for file, content in weights.items()}
+        _store(entry, job.name, meta, weights)
+        done[number] = _record(job.policy, job.seed, key, meta, weights, reused=False)
+    records = iter(done[number] for number in range(len(jobs)))
+    return {name: Trained(name, tuple(next(records) for _ in seeds)) for name in wanted}
 
 
 def is_made(policy: object) -> bool:
@@ -105,37 +146,43 @@ def is_made(policy: object) -> bool:
     return hasattr(policy, "state_dict") and not isinstance(policy, type)
 
 
-def _train(notebook, name, policy, data, settings, seed, keep) -> Record:
+def _job(name: str, policy, data, settings, seed: int, keep: int) -> Job:
+    if not re.fullmatch(r"[A-Za-z0-9]\w*([ ,.-]+\w+)*", name):
+        raise UserError(f"training name {name!r} cannot name a folder; use letters, digits, '_', '-' and blanks")
     with _seeded(seed, name):
         # A copy of what was given; of what a function makes, a fresh one, because it may keep what it made.
-        policy = copy.deepcopy(policy) if is_made(policy) else policy()
-    parts = _key_parts(policy, data, settings, seed, keep)
-    key = versions.digest(parts)
-    entry = root() / "build" / "trained" / f"{re.sub('[ ,]+', '-', name)}-{key[:12]}"
-    if os.environ.get("ILBOOK_FRESH") == "1":
-        print(f"{name}: training again: asked for by ILBOOK_FRESH")
-    elif (found := _load(entry, policy, seed, key)) is not None:
-        print(f"{name}: reused {key[:4]}, trained {_words(time.time() - found.trained)} ago in {_words(found.seconds)}")
-        return found
-    else:
-        print(f"{name}: {_why(entry, parts, notebook)}")
-    with used.collected() as in_use, _seeded(seed, name):
-        meta, weights = _fit(name, policy, data, settings, seed, keep)
-    meta |= {"notebook": notebook, "parts": parts, "used": versions.known(in_use)}
-    meta["weights"] = {file: hashlib.sha256(content).hexdigest() for file, content in weights.items()}
-    _store(entry, name, meta, weights)
-    return _record(policy, seed, key, meta, weights, reused=False)
+        return Job(name, copy.deepcopy(policy) if is_made(policy) else policy(), data, settings, seed, keep)
 
 
-def _key_parts(policy, data, settings, seed, keep) -> dict:
-    mine, source = fingerprint.of(policy), fingerprint.of_data(data, (*policy.inputs, "action"))
+def _key_parts(job: Job) -> dict:
+    mine, source = fingerprint.of(job.policy), fingerprint.of_data(job.data, (*job.policy.inputs, "action"))
     return {
-        "settings": {**asdict(settings), "keep": keep},
-        "seed": seed,
+        "settings": {**asdict(job.settings), "keep": job.keep},
+        "seed": job.seed,
         "data": source,
         "policy": mine["notebook"] | {"weights": mine["state"]},
         "versions": versions.known({*LEARNING, *mine["parts"], *source.pop("parts")}),
     }
+
+
+def _say(names: list[str], said: list[str], to_do: int) -> None:
+    """A line for each training, or one for many."""
+    if len(names) > MOST_LINES:
+        print(f"{names[0]} to {names[-1]}: {len(names)} trainings, {len(names) - to_do} of them reused")
+    else:
+        print("\n".join(f"{name}: {words}" for name, words in zip(names, said, strict=True)))
+
+
+def _carried_out(jobs: list[Job], threads: int) -> Iterator[tuple[dict, dict[str, bytes]]]:
+    """What `_fit` gives for each job, in their order, each as soon as it and those before it are done."""
+    if threads == 1 or len(jobs) == 1 or sum(job.settings.steps for job in jobs) < WORTH:
+        yield from (_fit(job, threads) for job in jobs)
+        return
+    from joblib import Parallel, delayed, parallel_config
+
+    # Processes, because Python's own part of a step does not share one; no memory maps, which torch must not write to.
+    with parallel_config("loky", n_jobs=min(threads, len(jobs)), inner_max_num_threads=1, max_nbytes=None):
+        yield from Parallel(return_as="generator")(delayed(_fit)(job) for job in jobs)
 
 
 @contextmanager
@@ -157,25 +204,33 @@ def _seeded(seed: int, name: str) -> Iterator[None]:
             np.random.set_state(before[1])
 
 
-def _fit(name: str, policy, data, settings, seed: int, keep: int) -> tuple[dict, dict[str, bytes]]:
+def _fit(job: Job, threads: int = 1) -> tuple[dict, dict[str, bytes]]:
     """Train; what is to be remembered, and the files with weights."""
+    import torch
+
     from ilbook.learning.fit import fit
     from ilbook.page.live import bar
 
-    began, weights = time.time(), {}
+    began, weights, cores = time.time(), {}, Threads(threads)
+    if threads == 1:
+        torch.set_num_threads(1)
     try:
-        with bar(settings.steps, name) as shown:
-            tell = lambda step, loss: shown.update(step - shown.n)  # noqa: E731
-            for snapshot in fit(policy, data, settings, seed, max(keep, 1), progress=tell):
-                if keep:
+        with used.collected() as in_use, _seeded(job.seed, job.name), bar(job.settings.steps, job.name) as shown:
+
+            def tell(step: int, loss: float) -> None:
+                shown.update(step - shown.n)
+                cores.look()
+
+            for snapshot in fit(job.policy, job.data, job.settings, job.seed, max(job.keep, 1), progress=tell):
+                if job.keep:
                     weights[f"{snapshot.step}.safetensors"] = _serialised(snapshot.weights)
-        history = snapshot.history
     except BaseException as error:  # a reader's interrupt too: nothing half trained may look trained
         word = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        print(f"{name}: {word} after {_words(time.time() - began)}; nothing was stored")
+        print(f"{job.name}: {word} after {_words(time.time() - began)}; nothing was stored")
         raise
-    weights[WEIGHTS] = _serialised(policy.state_dict())
-    return {"trained": time.time(), "seconds": time.time() - began, "history": history}, weights
+    weights[WEIGHTS] = _serialised(job.policy.state_dict())
+    known, seconds = versions.known(in_use), time.time() - began
+    return {"trained": time.time(), "seconds": seconds, "history": snapshot.history, "used": known}, weights
 
 
 def _serialised(state: Mapping[str, torch.Tensor]) -> bytes:

@@ -72,6 +72,7 @@ def compare(
 
 
 def _trainings(name: str, arm: object) -> Mapping[int, Controller]:
+    arm = arm.executing() if hasattr(arm, "executing") else arm  # what `run.train` gave
     trainings = arm if isinstance(arm, Mapping) else {0: arm}
     for one in trainings.values():
         if not isinstance(one, Controller):

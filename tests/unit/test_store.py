@@ -1,8 +1,10 @@
 """The store of trainings: done once, reused visibly, and done again when anything that counts has changed."""
 
 import json
+import os
 import random
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -63,7 +65,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def train(name="line", policy=Line, data=DATA, settings=SETTINGS, seeds=(0,), keep=0, notebook="n"):
-    return store.train(notebook, name, policy, data, settings, list(seeds), keep)
+    return store.train(notebook, {name: (policy, data, settings)}, list(seeds), keep)[name]
 
 
 def weights(policy):
@@ -282,6 +284,83 @@ def test_a_run_trains_as_often_as_its_profile_says(tmp_path):
     trained = Run("n", "lecture", 2, tmp_path, 1).train("line", Line, DATA, SETTINGS)
     assert list(trained.policies) == [2000] and trained.records[0].reused
     assert list(Run("n", "full", 2, tmp_path, 1).train("line", Line(), DATA, SETTINGS).policies) == [2000]
+
+
+SIDE_BY_SIDE = """
+import hashlib, os, sys
+import numpy as np, torch
+from ilbook import used
+from ilbook.data.episodes import Episodes
+from ilbook.data.windows import Windows
+from ilbook.learning.fit import Training
+from ilbook.page.run import Run
+from ilbook.policies.bc import MLPPolicy
+
+class Mine(MLPPolicy):  # as a notebook defines it: no module holds it
+    def loss(self, batch, generator=None):
+        return super().loss(batch, generator) * twice()
+
+def twice():
+    return 2.0
+
+rng = np.random.default_rng(0)
+def episodes(sign):
+    obs = rng.standard_normal((400, 3)).astype(np.float32)
+    return Episodes({"obs": obs, "action": sign * obs[:, :2]}, np.array([200, 400]))
+
+sets = {"plus": episodes(1), "minus": episodes(-1)}
+settings = Training(steps=600, batch=64)
+run = Run.start("n", "full", 0)
+trained = run.train("arm", lambda: Mine(3, 2, Windows(horizon=2), width=32), sets, settings, keep=2, trainings=2)
+for key, arm in trained.items():
+    for record in arm.records:
+        for policy in (record.policy, *record.snapshots.values()):
+            weights = b"".join(value.numpy().tobytes() for value in policy.state_dict().values())
+            print("weights", key, record.seed, hashlib.sha256(weights).hexdigest(), sorted(record.snapshots))
+print("parts", used.parts())
+print("processes", "joblib" in sys.modules)
+"""
+
+
+def test_side_by_side_gives_what_one_after_the_other_gives(tmp_path):
+    said = {}
+    for threads in ("1", "2"):
+        there = tmp_path / threads
+        (there / "notebooks").mkdir(parents=True)
+        (there / "pyproject.toml").touch()
+        environment = os.environ | {"ILBOOK_ROOT": str(there), "ILBOOK_THREADS": threads}
+        done = subprocess.run(
+            [sys.executable, "-c", SIDE_BY_SIDE], env=environment, capture_output=True, text=True, check=True
+        )
+        said[threads] = done.stdout.splitlines()
+    assert said["1"][-1] == "processes False" and said["2"][-1] == "processes True"
+    assert sum(line.startswith("weights") for line in said["1"]) == 12
+    assert said["1"][:-1] == said["2"][:-1]  # the parts that were used come back from the processes too
+
+
+def test_dictionaries_are_trained_key_by_key(tmp_path, capsys):
+    run = Run("n", "lecture", 0, tmp_path, 1)
+    settings = {3: SETTINGS, 4: Training(steps=4, batch=4, warm_up=1)}
+    trained = run.train("line", {3: Line, 4: Line}, DATA, settings)
+    assert [(key, one.name, one.history["step"][-1]) for key, one in trained.items()] == [
+        (3, "line 3", 3),
+        (4, "line 4", 4),
+    ]
+    assert "line 3: training (new)\nline 4: training (new)" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"line: policy is given for \[3, 4\] and data for \[3\]; give the same keys"):
+        run.train("line", {3: Line, 4: Line}, {3: DATA}, SETTINGS)
+    with pytest.raises(UserError, match="give the same keys"):
+        run.train("line", Line, {}, SETTINGS)
+
+
+def test_many_trainings_are_told_in_one_line(tmp_path, capsys):
+    run = Run("n", "lecture", 0, tmp_path, 1)
+    run.train("line", Line, dict.fromkeys(range(7), DATA), SETTINGS)
+    run.train("line", Line, dict.fromkeys(range(8), DATA), SETTINGS)
+    assert capsys.readouterr().out.splitlines() == [
+        "line 0 to line 6: 7 trainings, 0 of them reused",
+        "line 0 to line 7: 8 trainings, 7 of them reused",
+    ]
 
 
 @pytest.mark.parametrize(
