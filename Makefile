@@ -14,7 +14,7 @@ FIRST := notebooks/1_foundations/01_first_policy.ipynb
 GL_PACKAGES = $(shell $(PY) -c 'from ilbook.draw import gl; print(gl.APT_PACKAGES)')
 PIP := -m pip --disable-pip-version-check --no-input
 
-.PHONY: help env gl run test golden audit book lab doctor lint lock clean FORCE
+.PHONY: help env gl browser run test golden audit book lab doctor lint lock clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -69,23 +69,30 @@ SHOW_LOG = grep -Ev '^(WARNING: Location|Collecting|Processing|Requirement alrea
 
 gl: env ## make sure that frames can be drawn: install Mesa's EGL with apt when that is possible
 	@report="$$($(PY) -m ilbook.draw.gl)" && { echo "gl: $$report"; exit 0; }; \
-	if test -n "$$ILBOOK_GL$$MUJOCO_GL" || ! command -v apt-get >/dev/null; then echo "gl: $$report"; \
-	elif test "$$(id -u)" = 0; then $(APT); \
-	elif sudo -n true 2>/dev/null; then sudo=sudo; $(APT); \
-	else echo "gl: $$report"; fi
+	if test -n "$$ILBOOK_GL$$MUJOCO_GL" || ! { $(SUDO); }; then echo "gl: $$report"; \
+	else $(call APT,gl,$(GL_PACKAGES)); echo "gl: $$($(PY) -m ilbook.draw.gl)"; fi
 
-APT = echo "gl: installing $(GL_PACKAGES) (log: build/apt.log)"; mkdir -p build; \
+# A font as well: without one a page has no words, and another width.
+browser: env ## make sure that tests can look at pages: install Chromium with apt when that is possible
+	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
+	if { $(SUDO); }; then $(call APT,browser,chromium fonts-dejavu-core); \
+	else echo "browser: no Chromium here, and no right to install it with apt: no page will be looked at"; fi
+
+# Whether apt may be used, and how.
+SUDO = command -v apt-get > /dev/null && { test "$$(id -u)" = 0 || { sudo -n true 2> /dev/null && sudo=sudo; }; }
+APT = echo "$(1): installing $(2) (log: build/apt.log)"; mkdir -p build; \
 	{ $$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-	  $(GL_PACKAGES); } > build/apt.log 2>&1 \
-	|| echo "gl: apt-get could not install them (build/apt.log says why); going on without"; \
-	echo "gl: $$($(PY) -m ilbook.draw.gl)"
+	  $(2); } > build/apt.log 2>&1 \
+	|| echo "$(1): apt-get could not install them (build/apt.log says why); going on without"
 
 run: gl ## the opening notebook: demonstrations, a policy, its test and its film, in about three minutes
 	$(ILBOOK) run 01_first_policy --profile $(PROFILE)
 
-test: gl ## style, then every test, with every notebook in the smoke profile
+# A process of tests for each core, with one thread; what measures speed comes afterwards, alone.
+test: gl browser ## style, then every test, with every notebook in the smoke profile
 	$(VENV)/bin/ruff check .
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist loadfile -m "not bench"
+	$(PY) -m pytest -m bench
 
 golden: env ## show how the behaviour of PART (all: leave it out) moved, and record it anew in tests/golden/
 	$(PY) -m tests.golden $(PART)

@@ -1,6 +1,7 @@
 """A small book in a temporary folder, for tests of the tools that run, check and build notebooks."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,24 @@ FINISH = "run.finish()"
 QUICK_FINISH = """import json, os, pathlib
 result = {"token": os.environ["ILBOOK_TOKEN"], "claims": []}
 pathlib.Path(os.environ["ILBOOK_OUT"], "result.json").write_text(json.dumps(result))"""
+SKIPS = Path(__file__).with_name("skips.txt")
+
+
+def reason(report) -> str:
+    """Why a test was skipped."""
+    return str(report.longrepr[2]).removeprefix("Skipped: ")
+
+
+def pytest_sessionfinish(session):
+    """With ILBOOK_SKIPS=known, as on CI, a skip whose reason is not on the list fails: it has not looked."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or os.environ.get("ILBOOK_SKIPS") != "known":
+        return
+    known = [line for line in SKIPS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    for report in reporter.stats.get("skipped", []):
+        if reason(report) not in known:
+            reporter.write_line(f"{report.nodeid} was skipped: {reason(report)} (not in tests/{SKIPS.name})", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def cell(kind: str, source: str, *tags: str) -> dict:
