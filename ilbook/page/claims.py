@@ -7,17 +7,16 @@ from dataclasses import asdict, dataclass
 
 from ilbook.errors import UserError, unknown
 from ilbook.rollout import WALL_TIME
-from ilbook.stats import VERDICTS as DECIDED
 from ilbook.stats import Estimate
 
-VERDICTS = (*DECIDED, "not evaluated")
-DIRECTIONS = ("higher", "lower")
-COLOURS = {
+COLOURS = {  # of the verdicts
     "supported": "46,125,50",
     "contradicted": "198,40,40",
     "inconclusive": "249,168,37",
     "not evaluated": "117,117,117",
 }
+VERDICTS = tuple(COLOURS)
+DIRECTIONS = ("higher", "lower")
 
 
 @dataclass(frozen=True)
@@ -39,36 +38,27 @@ class Claim:
     source: str = ""  # where the paper says so
 
     def __post_init__(self) -> None:
-        def refuse(wrong: bool, what: str) -> None:
-            if wrong:
-                raise UserError(f"claim {self.id}{what}")
-
         if not isinstance(self.id, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
             raise UserError(
                 f"claim id {self.id!r} is not a slug; use lower-case words joined by '-', as in 'chunk-beats-one-step'"
             )
-        for name in ("sentence", "method", "policy", "metric", "source"):
-            value = getattr(self, name)
-            refuse(not isinstance(value, str) or not value.strip(), f": {name} is {value!r}; give it a text")
-        alone, least = self.baseline is None, self.minimum
-        refuse(self.metric == WALL_TIME, f": {WALL_TIME} differs from run to run; choose a metric that the seed fixes")
-        refuse(self.direction not in DIRECTIONS, f": {unknown('direction', self.direction, DIRECTIONS)}")
-        refuse(
-            not alone and (not isinstance(self.baseline, str) or self.baseline in ("", self.policy)),
-            f": baseline {self.baseline!r} must name another policy than {self.policy!r}, or be None",
-        )
-        refuse(
-            least is None,
-            " has no minimum effect, so any difference would do; give the least that matters, as in minimum=0.05",
-        )
-        refuse(
-            isinstance(least, bool) or not isinstance(least, int | float) or not math.isfinite(least),
-            f": minimum {least!r} is not a finite number; give the least effect that matters",
-        )
-        refuse(
-            not alone and least <= 0,
-            f": minimum {least} against a baseline must be > 0; an effect of zero is no improvement",
-        )
+        texts = {name: getattr(self, name) for name in ("sentence", "method", "policy", "metric", "source")}
+        bad = [name for name, text in texts.items() if not isinstance(text, str) or not text.strip()]
+        wrong, least = [f": {name} is {texts[name]!r}; give it a text" for name in bad], self.minimum
+        if self.metric == WALL_TIME:
+            wrong.append(f": {WALL_TIME} differs from run to run; choose a metric that the seed fixes")
+        if self.direction not in DIRECTIONS:
+            wrong.append(f": {unknown('direction', self.direction, DIRECTIONS)}")
+        if self.baseline in ("", self.policy):
+            wrong.append(f": baseline {self.baseline!r} must name another policy than {self.policy!r}, or be None")
+        if least is None:
+            wrong.append(" has no minimum effect, so any difference would do; give the least, as in minimum=0.05")
+        elif not isinstance(least, int | float) or not math.isfinite(least):
+            wrong.append(f": minimum {least!r} is not a finite number; give the least effect that matters")
+        elif self.baseline is not None and least <= 0:
+            wrong.append(f": minimum {least} against a baseline must be > 0; an effect of zero is no improvement")
+        if wrong:
+            raise UserError(f"claim {self.id}{wrong[0]}")
 
 
 @dataclass(frozen=True)
@@ -79,10 +69,6 @@ class Verdict:
     verdict: str
     estimate: Estimate
     profile: str
-
-    def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise unknown("verdict", self.verdict, VERDICTS)
 
     def record(self) -> dict:
         """The entry in result.json: the claim as it was declared, the verdict, and the numbers behind it."""

@@ -91,11 +91,6 @@ def test_a_verdict_shows_its_word_and_numbers(word):
     assert "A &lt;always&gt; beats B." in box and "\n" not in box
 
 
-def test_a_verdict_is_one_of_four():
-    with pytest.raises(UserError, match="nearest valid name: 'supported'"):
-        Verdict(Claim(**FIELDS), "support", ESTIMATE, "lecture")
-
-
 @pytest.mark.parametrize("call", ["Claim", "claims.Claim"])
 def test_declared_reads_without_running(tmp_path, call):
     source = f"%matplotlib inline\nraise SystemExit  # never run\n{DECLARE.replace('Claim(', call + '(')}"
