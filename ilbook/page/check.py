@@ -10,7 +10,7 @@ wrong answer, or one that raises an error, does not stop it either. A hint is ne
 import dis
 import html
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from string import ascii_lowercase
@@ -76,12 +76,9 @@ def outcome(id: str, answer: str | int, why: str) -> None:
     if id not in _guesses:
         raise UserError(f"there is no prediction {id!r}; run the cell with check.predict({id!r}, ...) before this one")
     guess = _guesses[id]
-    number = guess.options.index(answer) if answer in guess.options else answer
-    if not isinstance(number, Integral) or isinstance(answer, bool) or not 0 <= number < len(guess.options):
-        raise UserError(
-            f"the outcome of {id!r} is {answer!r}; give one of its options, or its number from 0 to "
-            f"{len(guess.options) - 1}"
-        )
+    number, last = guess.options.index(answer) if answer in guess.options else answer, len(guess.options) - 1
+    if not isinstance(number, Integral) or isinstance(answer, bool) or not 0 <= number <= last:
+        raise UserError(f"the outcome of {id!r} is {answer!r}; give one of its options, or its number from 0 to {last}")
     head = f"<strong>What came out.</strong> {_text(guess.question)}"
     if not is_live():
         display(HTML(f"<details><summary>{head}</summary>{_compared(guess, number, why)}</details>"))
@@ -124,10 +121,8 @@ def concept(question: str, choices: Sequence[Choice]) -> None:
     reasons = [f"<strong>{VERDICT[bool(right)]}</strong> {_text(reason)}" for _, right, reason in choices]
     head = f"<strong>Question.</strong> {_text(question)}"
     if not is_live():
-        folds = "".join(
-            f"<details><summary>{_text(text)}</summary><p>{reason}</p></details>"
-            for text, reason in zip(texts, reasons, strict=True)
-        )
+        fold = "<details><summary>{}</summary><p>{}</p></details>"
+        folds = "".join(map(fold.format, map(_text, texts), reasons))
         page = f"<p>{head} Open what you believe.</p>{folds}"
         display(HTML(f'<div role="group" aria-label="A question">{page}</div>'))
         return
@@ -178,15 +173,11 @@ def exercise(name: str, answer: object, *tests: Test) -> None:
 
 
 def untouched(answer: object) -> bool:
-    """Whether the answer is still a placeholder: `...`, a function with no other body, or a container with one."""
-    if answer is ...:
-        return True
+    """Whether the answer is still a placeholder: `...`, or a function with no other body."""
     if isinstance(answer, FunctionType):
         steps = dis.get_instructions(answer)
         return {step.argval if "CONST" in step.opname else step.opname for step in steps} <= PLACEHOLDER
-    if isinstance(answer, Mapping):
-        answer = list(answer.values())
-    return isinstance(answer, list | tuple) and any(map(untouched, answer))
+    return answer is ...
 
 
 def _outcome(answer: object, tests: tuple[Test, ...]) -> str:

@@ -38,13 +38,11 @@ class Claim:
     source: str = ""  # where the paper says so
 
     def __post_init__(self) -> None:
-        if not isinstance(self.id, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
-            raise UserError(
-                f"claim id {self.id!r} is not a slug; use lower-case words joined by '-', as in 'chunk-beats-one-step'"
-            )
         texts = {name: getattr(self, name) for name in ("sentence", "method", "policy", "metric", "source")}
         bad = [name for name, text in texts.items() if not isinstance(text, str) or not text.strip()]
         wrong, least = [f": {name} is {texts[name]!r}; give it a text" for name in bad], self.minimum
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", str(self.id)):
+            wrong.append(": its id is not a slug; use lower-case words joined by '-', as in 'chunk-beats-one-step'")
         if self.metric == WALL_TIME:
             wrong.append(f": {WALL_TIME} differs from run to run; choose a metric that the seed fixes")
         if self.direction not in DIRECTIONS:

@@ -48,8 +48,31 @@ def published() -> Iterator[Published]:
             if not isinstance(both.get(name), dict):
                 raise UserError(f"{path} has no {name!r}; publish the result again with ilbook run --publish")
         key = keys.get(path.parent.name)
-        stale = versions.stale(both["provenance"], key) if key else "its notebook is gone"
+        stale = why_stale(both["provenance"], key) if key else "its notebook is gone"
         yield Published(path.parent.name, path.stem, both["result"], both["provenance"], stale)
+
+
+def why_stale(told: dict, key: dict | None = None) -> str:
+    """Why a result is stale, in words; "" if it is not.
+
+    `told` names the parts that ran; of a notebook it is the provenance, and `key` what `notebook_key` says today.
+    """
+    before, key = told.get("parts"), key or {}
+    if not isinstance(before, dict):
+        return "it does not say which parts ran"
+    now = versions.known(before)
+    lost = {part for part in before if not before[part] or not now.get(part)}
+    settings = (told.get("parameters") or {}).items() ^ key.get("parameters", {}).items()
+    words = ["the notebook changed"] if told.get("notebook") != key.get("notebook") else []
+    for kind, names in (
+        ("parameters changed", {name for name, _ in settings}),
+        ("changed", {part for part in before.keys() - lost if before[part] != now[part]}),
+        ("gone, or without a trace", lost),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            words.append(f"{kind}: {', '.join(sorted(names)[:3])}{more}")
+    return "; ".join(words)
 
 
 def rows() -> list[dict]:

@@ -25,7 +25,7 @@ def returns_the_placeholder(x):
 
 @pytest.mark.parametrize(
     "answer",
-    [..., body_is_a_placeholder, documented_placeholder, returns_the_placeholder, (1, ...), {"a": ...}, [[...]]],
+    [..., body_is_a_placeholder, documented_placeholder, returns_the_placeholder],
 )
 def test_a_placeholder_is_not_tried_and_its_conditions_do_not_run(answer, capsys):
     check.exercise("1", answer, (lambda x: 1 / 0, "never shown"))
