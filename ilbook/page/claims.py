@@ -1,13 +1,17 @@
 """Claims, declared before a run, and the verdicts on them."""
 
 import html
+import json
 import math
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from ilbook.errors import UserError, unknown
+from ilbook.page import versions
+from ilbook.paths import root
 from ilbook.rollout import WALL_TIME
-from ilbook.stats import Estimate
+from ilbook.stats import Estimate, smallest_visible
 
 COLOURS = {  # of the verdicts
     "supported": "46,125,50",
@@ -85,7 +89,67 @@ class Verdict:
 
     def _repr_markdown_(self) -> str:
         colour = COLOURS[self.verdict]
-        word, _, rest = str(self).partition(" (")
+        word, _, rest = f"{self}{self._reach()}".partition(" (")
         # The word carries the verdict and the colour only repeats it; no text colour, so that dark themes stay legible.
         style = f"border-left: 6px solid rgb({colour}); background-color: rgba({colour},0.12); padding: 0.6em 1em"
         return f'<div style="{style}"><strong>{html.escape(word)}</strong> ({html.escape(rest)}</div>'
+
+    def _reach(self) -> str:
+        """How small an effect could have been seen, and whether other seeds agree; nothing if nothing was evaluated."""
+        if self.profile == "smoke":
+            return ""
+        visible, seeds = f"{smallest_visible(self.estimate):.3f}", repeated(self.claim, self.profile)
+        words = f" Smallest effect that this comparison could have seen: {visible}." if self.claim.baseline else ""
+        return words + (f" Repeated: {seeds}." if seeds else "")
+
+
+# -- what is published ------------------------------------------------------------------------------------------------
+def repeated(claim: Claim, profile: str) -> str:
+    """`in_seeds` for the published verdict on a claim; "" if notebook, parameters or parts are others by now."""
+    for notebook in replications():
+        path = published_path(notebook, profile)
+        both = read_json(path) if path.exists() else {"result": {"claims": []}}
+        for record in both["result"]["claims"]:
+            if asdict(claim).items() <= record.items():
+                now = versions.key_of_run(notebook) | {"parts": versions.known(both["provenance"].get("parts", ()))}
+                return in_seeds(record["verdict"], others(notebook, profile, claim.id, now))
+    return ""
+
+
+def in_seeds(verdict: str, outcomes: dict[str, dict]) -> str:
+    """In how many seeds, its own included, the verdict was this: "supported in 4 of 5 seeds"; "" without `others`."""
+    verdicts = [verdict, *(outcome["verdict"] for outcome in outcomes.values())]
+    return f"{verdict} in {verdicts.count(verdict)} of {len(verdicts)} seeds" if outcomes else ""
+
+
+def others(notebook: str, profile: str, claim: str, provenance: dict) -> dict[str, dict]:
+    """Outcomes of a claim with other seeds and all else equal: {seed: {"verdict", "effect", "low", "high"}}."""
+    kept = replications().get(notebook, {}).get(profile, {}).get(claim, {})
+    return {seed: outcome for seed, outcome in kept.items() if outcome["key"] == key_of(provenance)}
+
+
+def key_of(provenance: dict) -> str:
+    """Eight digits over notebook, parameters and parts: results of one key differ by their seed alone."""
+    return versions.digest([provenance.get(name) for name in ("notebook", "parameters", "parts")])[:8]
+
+
+def published_path(notebook: str, profile: str) -> Path:
+    """Where the committed result of a notebook lies: data/results/<notebook>/<profile>.json."""
+    return root() / "data" / "results" / notebook / f"{profile}.json"
+
+
+def replications_path() -> Path:
+    return root() / "data" / "results" / "replications.json"
+
+
+def replications() -> dict[str, dict]:
+    """Outcomes of pages run with other seeds: {notebook: {profile: {claim: {seed: outcome}}}}."""
+    return read_json(replications_path()) if replications_path().exists() else {}
+
+
+def read_json(path: Path) -> dict:
+    """The JSON object in a file of results, or the error that says what to do about it."""
+    try:
+        return {**json.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is no JSON object ({error}); delete it and run its notebook again") from None
