@@ -111,7 +111,7 @@ def golden(tmp_path, monkeypatch):
         (folder / versions.COVERED).write_text(json.dumps(covered or {}))
         for part, trace in traces.items():
             versions.golden_file(part).write_text(json.dumps({"part": part, "tolerance": 1e-6, "trace": trace}))
-        versions._recorded.cache_clear()
+        versions.recorded.cache_clear()
 
     yield record
-    versions._recorded.cache_clear()
+    versions.recorded.cache_clear()

@@ -7,27 +7,25 @@ An exercise cell holds the placeholder `...`. As long as it stands there the che
 wrong answer, or one that raises an error, does not stop it either. A hint is never the solution.
 """
 
-from __future__ import annotations
-
 import dis
 import html
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from string import ascii_lowercase
 from types import FunctionType
-from typing import TYPE_CHECKING
+
+import ipywidgets as ipw
+from IPython.display import HTML, display
 
 from ilbook.errors import UserError
 from ilbook.page.live import is_live
 
-if TYPE_CHECKING:
-    import ipywidgets as ipw
-
 Test = tuple[Callable[[object], object], str]  # what must be true of the answer, and the hint for when it is not
 Choice = tuple[str, bool, str]  # a text, whether it is right, and why (not)
 
-NOTHING = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}  # what `def f(x): ...` compiles to
+PLACEHOLDER = {"RESUME", "NOP", "RETURN_VALUE", None, ...}  # operations and constants of `def f(x): ...`
 FEWEST_CHOICES = 3  # with two, whoever does not know is right half of the time
 VERDICT = {True: "Right.", False: "Not so."}
 
@@ -50,16 +48,12 @@ def predict(id: str, question: str, options: Sequence[str]) -> None:
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", id):
         raise UserError(f"prediction id {id!r} cannot be a name on the page; use lower-case words with hyphens")
     guess = _guesses[id] = _Guess(question, tuple(options))
+    head = f"<strong>Guess first.</strong> {_text(question)}"
     if not is_live():
-        radios = "".join(
-            f'<label style="display:block"><input type="radio" name="guess-{id}"> {_text(option)}</label>'
-            for option in options
-        )
-        page = (
-            f"<details open><summary><strong>Guess first.</strong> {_text(question)}</summary>"
-            f'<fieldset aria-label="Your guess" style="border:0">{radios}</fieldset></details>'
-        )
-        _show(_Fold(page, f"Guess first. {question} {' / '.join(options)}"))
+        before = f'<label style="display:block"><input type="radio" name="guess-{id}"> '
+        radios = "".join(f"{before}{_text(option)}</label>" for option in options)
+        fields = f'<fieldset aria-label="Your guess" style="border:0">{radios}</fieldset>'
+        display(HTML(f"<details open><summary>{head}</summary>{fields}</details>"))
         return
 
     def choose(chosen: int) -> None:
@@ -70,8 +64,8 @@ def predict(id: str, question: str, options: Sequence[str]) -> None:
         if guess.tell:
             guess.tell()
 
-    box, buttons = _buttons(f"<strong>Guess first.</strong> {_text(question)}", options, choose)
-    _show(box)
+    box, buttons = _buttons(head, options, choose)
+    display(box)
 
 
 def outcome(id: str, answer: str | int, why: str) -> None:
@@ -82,38 +76,30 @@ def outcome(id: str, answer: str | int, why: str) -> None:
     if id not in _guesses:
         raise UserError(f"there is no prediction {id!r}; run the cell with check.predict({id!r}, ...) before this one")
     guess = _guesses[id]
-    number = guess.options.index(answer) if answer in guess.options else answer
-    if not isinstance(number, Integral) or isinstance(answer, bool) or not 0 <= number < len(guess.options):
-        raise UserError(
-            f"the outcome of {id!r} is {answer!r}; give one of its options, or its number from 0 to "
-            f"{len(guess.options) - 1}"
-        )
+    number, last = guess.options.index(answer) if answer in guess.options else answer, len(guess.options) - 1
+    if not isinstance(number, Integral) or isinstance(answer, bool) or not 0 <= number <= last:
+        raise UserError(f"the outcome of {id!r} is {answer!r}; give one of its options, or its number from 0 to {last}")
+    head = f"<strong>What came out.</strong> {_text(guess.question)}"
     if not is_live():
-        summary = f"<summary><strong>What came out.</strong> {_text(guess.question)}</summary>"
-        words = f"What came out. {guess.question} {guess.options[number]}. {why}"
-        _show(_Fold(f"<details>{summary}{_compared(guess, number, why)}</details>", words))
+        display(HTML(f"<details><summary>{head}</summary>{_compared(guess, number, why)}</details>"))
         return
-    import ipywidgets as ipw
-
     shown = ipw.HTML()
 
     def tell() -> None:
-        said = "<p>Guess first, above; then what came out stands here.</p>"
-        if guess.chosen is not None:
-            said = f"<strong>What came out.</strong> {_text(guess.question)}{_compared(guess, number, why)}"
+        wait = "<p>Guess first, above; then what came out stands here.</p>"
+        said = wait if guess.chosen is None else head + _compared(guess, number, why)
         shown.value = f'<div role="status">{said}</div>'
 
     guess.tell = tell
     tell()
-    _show(shown)
+    display(shown)
 
 
 def _compared(guess: _Guess, answer: int, why: str) -> str:
     """The options, marked with the reader's guess and with what came out, and why."""
     items = ""
     for number, option in enumerate(guess.options):
-        said = (("your guess", guess.chosen), ("this came out", answer))
-        marks = [mark for mark, marked in said if number == marked]
+        marks = [mark for mark, of in (("your guess", guess.chosen), ("this came out", answer)) if of == number]
         words = f"<strong>{_text(option)}</strong> ({', '.join(marks)})" if marks else _text(option)
         items += f"<li>{words}</li>"
     return f"<ul>{items}</ul><p>{_text(why)}</p>"
@@ -125,70 +111,40 @@ def concept(question: str, choices: Sequence[Choice]) -> None:
 
     UserError for fewer than three choices, none that is right, one without a reason, or a text that stands twice.
     """
-    _distinct(f"question {question!r}", [text for text, _, _ in choices], FEWEST_CHOICES)
+    texts = [text for text, _, _ in choices]
+    _distinct(f"question {question!r}", texts, FEWEST_CHOICES)
     if not any(right for _, right, _ in choices):
         raise UserError(f"question {question!r} has no right choice; mark one with True")
     for text, _, reason in choices:
         if not reason.strip():
             raise UserError(f"choice {text!r} of question {question!r} has no reason; say why it is right or wrong")
     reasons = [f"<strong>{VERDICT[bool(right)]}</strong> {_text(reason)}" for _, right, reason in choices]
+    head = f"<strong>Question.</strong> {_text(question)}"
     if not is_live():
-        folds = "".join(
-            f"<details><summary>{_text(choice[0])}</summary><p>{reason}</p></details>"
-            for choice, reason in zip(choices, reasons, strict=True)
-        )
-        words = " / ".join(f"{text}: {VERDICT[bool(right)]} {reason}" for text, right, reason in choices)
-        page = f"<p><strong>Question.</strong> {_text(question)} Open what you believe.</p>{folds}"
-        page = f'<div role="group" aria-label="A question">{page}</div>'
-        _show(_Fold(page, f"Question. {question} {words}"))
+        fold = "<details><summary>{}</summary><p>{}</p></details>"
+        folds = "".join(map(fold.format, map(_text, texts), reasons))
+        page = f"<p>{head} Open what you believe.</p>{folds}"
+        display(HTML(f'<div role="group" aria-label="A question">{page}</div>'))
         return
-    import ipywidgets as ipw
-
     feedback = ipw.HTML()
 
     def choose(chosen: int) -> None:
         buttons[chosen].button_style = "success" if choices[chosen][1] else "danger"
-        feedback.value = f'<p role="status">({_letter(chosen)}) {reasons[chosen]}</p>'
+        feedback.value = f'<p role="status">({buttons[chosen].description}) {reasons[chosen]}</p>'
 
-    box, buttons = _buttons(f"<strong>Question.</strong> {_text(question)}", [text for text, _, _ in choices], choose)
-    _show(ipw.VBox([box, feedback]))
+    box, buttons = _buttons(head, texts, choose)
+    display(ipw.VBox([box, feedback]))
 
 
 # -- how they are shown ------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class _Fold:
-    """Plain HTML for notebook and page, and words for what shows no HTML."""
-
-    page: str
-    words: str
-
-    def _repr_html_(self) -> str:
-        return self.page
-
-    def __repr__(self) -> str:
-        return self.words
-
-
-def _show(shown: ipw.Widget | _Fold) -> None:
-    from IPython.display import display
-
-    display(shown)
-
-
 def _buttons(head: str, texts: Sequence[str], choose: Callable[[int], None]) -> tuple[ipw.VBox, list[ipw.Button]]:
     """A row for each text, with a button before it; a button's own label would not wrap."""
-    import ipywidgets as ipw
-
-    buttons = [ipw.Button(description=_letter(number), layout={"width": "3em"}) for number in range(len(texts))]
-    for number, (button, text) in enumerate(zip(buttons, texts, strict=True)):
-        button.tooltip = text
+    rows = []
+    for number, text in enumerate(texts):
+        button = ipw.Button(description=ascii_lowercase[number], tooltip=text, layout={"width": "3em"})
         button.on_click(lambda _, number=number: choose(number))
-    rows = [ipw.HBox([button, ipw.HTML(_text(text))]) for button, text in zip(buttons, texts, strict=True)]
-    return ipw.VBox([ipw.HTML(head), *rows]), buttons
-
-
-def _letter(number: int) -> str:
-    return chr(ord("a") + number)
+        rows.append(ipw.HBox([button, ipw.HTML(_text(text))]))
+    return ipw.VBox([ipw.HTML(head), *rows]), [row.children[0] for row in rows]
 
 
 def _text(text: str) -> str:
@@ -217,16 +173,11 @@ def exercise(name: str, answer: object, *tests: Test) -> None:
 
 
 def untouched(answer: object) -> bool:
-    """Whether the answer is still a placeholder: `...`, a function with no other body, or a container with one."""
-    if answer is ...:
-        return True
+    """Whether the answer is still a placeholder: `...`, or a function with no other body."""
     if isinstance(answer, FunctionType):
-        steps = list(dis.get_instructions(answer))
-        returned = [step.argval for step in steps if step.opname in ("LOAD_CONST", "RETURN_CONST")]
-        return {step.opname for step in steps} <= NOTHING and returned[-1] in (None, ...)
-    if isinstance(answer, Mapping):
-        answer = list(answer.values())
-    return isinstance(answer, list | tuple) and any(map(untouched, answer))
+        steps = dis.get_instructions(answer)
+        return {step.argval if "CONST" in step.opname else step.opname for step in steps} <= PLACEHOLDER
+    return answer is ...
 
 
 def _outcome(answer: object, tests: tuple[Test, ...]) -> str:

@@ -1,23 +1,26 @@
 """Claims, declared before a run, and the verdicts on them."""
 
 import html
+import json
 import math
 import re
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from ilbook.errors import UserError, unknown
+from ilbook.page import versions
+from ilbook.paths import root
 from ilbook.rollout import WALL_TIME
-from ilbook.stats import VERDICTS as DECIDED
-from ilbook.stats import Estimate
+from ilbook.stats import Estimate, smallest_visible
 
-VERDICTS = (*DECIDED, "not evaluated")
-DIRECTIONS = ("higher", "lower")
-COLOURS = {
+COLOURS = {  # of the verdicts
     "supported": "46,125,50",
     "contradicted": "198,40,40",
     "inconclusive": "249,168,37",
     "not evaluated": "117,117,117",
 }
+VERDICTS = tuple(COLOURS)
+DIRECTIONS = ("higher", "lower")
 
 
 @dataclass(frozen=True)
@@ -39,36 +42,25 @@ class Claim:
     source: str = ""  # where the paper says so
 
     def __post_init__(self) -> None:
-        def refuse(wrong: bool, what: str) -> None:
-            if wrong:
-                raise UserError(f"claim {self.id}{what}")
-
-        if not isinstance(self.id, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
-            raise UserError(
-                f"claim id {self.id!r} is not a slug; use lower-case words joined by '-', as in 'chunk-beats-one-step'"
-            )
-        for name in ("sentence", "method", "policy", "metric", "source"):
-            value = getattr(self, name)
-            refuse(not isinstance(value, str) or not value.strip(), f": {name} is {value!r}; give it a text")
-        alone, least = self.baseline is None, self.minimum
-        refuse(self.metric == WALL_TIME, f": {WALL_TIME} differs from run to run; choose a metric that the seed fixes")
-        refuse(self.direction not in DIRECTIONS, f": {unknown('direction', self.direction, DIRECTIONS)}")
-        refuse(
-            not alone and (not isinstance(self.baseline, str) or self.baseline in ("", self.policy)),
-            f": baseline {self.baseline!r} must name another policy than {self.policy!r}, or be None",
-        )
-        refuse(
-            least is None,
-            " has no minimum effect, so any difference would do; give the least that matters, as in minimum=0.05",
-        )
-        refuse(
-            isinstance(least, bool) or not isinstance(least, int | float) or not math.isfinite(least),
-            f": minimum {least!r} is not a finite number; give the least effect that matters",
-        )
-        refuse(
-            not alone and least <= 0,
-            f": minimum {least} against a baseline must be > 0; an effect of zero is no improvement",
-        )
+        texts = {name: getattr(self, name) for name in ("sentence", "method", "policy", "metric", "source")}
+        bad = [name for name, text in texts.items() if not isinstance(text, str) or not text.strip()]
+        wrong, least = [f": {name} is {texts[name]!r}; give it a text" for name in bad], self.minimum
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", str(self.id)):
+            wrong.append(": its id is not a slug; use lower-case words joined by '-', as in 'chunk-beats-one-step'")
+        if self.metric == WALL_TIME:
+            wrong.append(f": {WALL_TIME} differs from run to run; choose a metric that the seed fixes")
+        if self.direction not in DIRECTIONS:
+            wrong.append(f": {unknown('direction', self.direction, DIRECTIONS)}")
+        if self.baseline in ("", self.policy):
+            wrong.append(f": baseline {self.baseline!r} must name another policy than {self.policy!r}, or be None")
+        if least is None:
+            wrong.append(" has no minimum effect, so any difference would do; give the least, as in minimum=0.05")
+        elif not isinstance(least, int | float) or not math.isfinite(least):
+            wrong.append(f": minimum {least!r} is not a finite number; give the least effect that matters")
+        elif self.baseline is not None and least <= 0:
+            wrong.append(f": minimum {least} against a baseline must be > 0; an effect of zero is no improvement")
+        if wrong:
+            raise UserError(f"claim {self.id}{wrong[0]}")
 
 
 @dataclass(frozen=True)
@@ -79,10 +71,6 @@ class Verdict:
     verdict: str
     estimate: Estimate
     profile: str
-
-    def __post_init__(self) -> None:
-        if self.verdict not in VERDICTS:
-            raise unknown("verdict", self.verdict, VERDICTS)
 
     def record(self) -> dict:
         """The entry in result.json: the claim as it was declared, the verdict, and the numbers behind it."""
@@ -101,7 +89,67 @@ class Verdict:
 
     def _repr_markdown_(self) -> str:
         colour = COLOURS[self.verdict]
-        word, _, rest = str(self).partition(" (")
+        word, _, rest = f"{self}{self._reach()}".partition(" (")
         # The word carries the verdict and the colour only repeats it; no text colour, so that dark themes stay legible.
         style = f"border-left: 6px solid rgb({colour}); background-color: rgba({colour},0.12); padding: 0.6em 1em"
         return f'<div style="{style}"><strong>{html.escape(word)}</strong> ({html.escape(rest)}</div>'
+
+    def _reach(self) -> str:
+        """How small an effect could have been seen, and whether other seeds agree; nothing if nothing was evaluated."""
+        if self.profile == "smoke":
+            return ""
+        visible, seeds = f"{smallest_visible(self.estimate):.3f}", repeated(self.claim, self.profile)
+        words = f" Smallest effect that this comparison could have seen: {visible}." if self.claim.baseline else ""
+        return words + (f" Repeated: {seeds}." if seeds else "")
+
+
+# -- what is published ------------------------------------------------------------------------------------------------
+def repeated(claim: Claim, profile: str) -> str:
+    """`in_seeds` for the published verdict on a claim; "" if notebook, parameters or parts are others by now."""
+    for notebook in replications():
+        path = published_path(notebook, profile)
+        both = read_json(path) if path.exists() else {"result": {"claims": []}}
+        for record in both["result"]["claims"]:
+            if asdict(claim).items() <= record.items():
+                now = versions.key_of_run(notebook) | {"parts": versions.known(both["provenance"].get("parts", ()))}
+                return in_seeds(record["verdict"], others(notebook, profile, claim.id, now))
+    return ""
+
+
+def in_seeds(verdict: str, outcomes: dict[str, dict]) -> str:
+    """In how many seeds, its own included, the verdict was this: "supported in 4 of 5 seeds"; "" without `others`."""
+    verdicts = [verdict, *(outcome["verdict"] for outcome in outcomes.values())]
+    return f"{verdict} in {verdicts.count(verdict)} of {len(verdicts)} seeds" if outcomes else ""
+
+
+def others(notebook: str, profile: str, claim: str, provenance: dict) -> dict[str, dict]:
+    """Outcomes of a claim with other seeds and all else equal: {seed: {"verdict", "effect", "low", "high"}}."""
+    kept = replications().get(notebook, {}).get(profile, {}).get(claim, {})
+    return {seed: outcome for seed, outcome in kept.items() if outcome["key"] == key_of(provenance)}
+
+
+def key_of(provenance: dict) -> str:
+    """Eight digits over notebook, parameters and parts: results of one key differ by their seed alone."""
+    return versions.digest([provenance.get(name) for name in ("notebook", "parameters", "parts")])[:8]
+
+
+def published_path(notebook: str, profile: str) -> Path:
+    """Where the committed result of a notebook lies: data/results/<notebook>/<profile>.json."""
+    return root() / "data" / "results" / notebook / f"{profile}.json"
+
+
+def replications_path() -> Path:
+    return root() / "data" / "results" / "replications.json"
+
+
+def replications() -> dict[str, dict]:
+    """Outcomes of pages run with other seeds: {notebook: {profile: {claim: {seed: outcome}}}}."""
+    return read_json(replications_path()) if replications_path().exists() else {}
+
+
+def read_json(path: Path) -> dict:
+    """The JSON object in a file of results, or the error that says what to do about it."""
+    try:
+        return {**json.loads(path.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is no JSON object ({error}); delete it and run its notebook again") from None

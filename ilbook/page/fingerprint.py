@@ -1,24 +1,19 @@
 """Hashes of live objects: the notebook's code and values, the weights and the parts that a training depends on."""
 
-import contextlib
 import dis
 import functools
 import sys
-import sysconfig
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, ModuleType
+
+import numpy as np
+import torch
 
 from ilbook.page import versions
 from ilbook.page.versions import digest, sha
 
-KEPT_TO_SAVE_TIME = (functools.cached_property, functools._lru_cache_wrapper)
-WRAPPERS = {  # what stands around functions, and where they are found in it
-    MethodType: ("__self__", "__func__"),
-    functools.partial: ("func", "args", "keywords"),
-    property: ("fget", "fset", "fdel"),
-    **dict.fromkeys((staticmethod, classmethod, functools._lru_cache_wrapper), ("__wrapped__",)),
-}
+WRAPPERS = (property, staticmethod, classmethod, functools._lru_cache_wrapper)  # what stands around functions
 
 
 def of(value: object) -> dict:
@@ -33,7 +28,8 @@ def of(value: object) -> dict:
     while walk.waiting:
         name, describe = walk.waiting.popitem()
         notebook[name] = digest(describe())
-    return {"notebook": notebook, "state": digest(walk.weights), "parts": sorted(filter(versions.traced, walk.modules))}
+    parts = sorted(walk.modules & versions.recorded().keys())
+    return {"notebook": notebook, "state": digest(walk.weights), "parts": parts}
 
 
 def of_data(data: object, names: Iterable[str]) -> dict:
@@ -45,16 +41,12 @@ def of_data(data: object, names: Iterable[str]) -> dict:
     return {**{name: array_hash(array) for name, array in arrays.items()}, "parts": []}
 
 
-def array_hash(array: object) -> str:
+def array_hash(array: np.ndarray | torch.Tensor) -> str:
     """Hash of a numpy array or torch tensor: element type, shape and bytes."""
-    import numpy as np
-
     content = array
-    if hasattr(array, "detach"):  # a tensor; as bytes, because numpy has no bfloat16
-        import torch
-
+    if isinstance(array, torch.Tensor):  # as bytes, because numpy has no bfloat16
         content = array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return sha(f"{array.dtype} {tuple(array.shape)}", np.ascontiguousarray(content).tobytes())
+    return sha(f"{array.dtype} {tuple(array.shape)}", content.tobytes())
 
 
 class _Walk:
@@ -68,15 +60,14 @@ class _Walk:
         self._open: list[object] = []  # being described right now, to stop at cycles
 
     def describe(self, value: object) -> object:
-        if value is None or isinstance(value, bool | int | float | complex | str | bytes | Path | type(...)):
+        if value is None or isinstance(value, bool | int | float | complex | str | bytes | type(...)):
             return f"{type(value).__name__} {value!r}"
         if any(value is other for other in self._open):
             return "itself"
         self._open.append(value)
-        try:
-            return self._describe(value)
-        finally:
-            self._open.pop()
+        described = self._describe(value)
+        self._open.pop()
+        return described
 
     def _describe(self, value: object) -> object:
         if isinstance(value, Mapping):
@@ -86,33 +77,34 @@ class _Walk:
         if isinstance(value, list | tuple):
             return [type(value).__name__, *map(self.describe, value)]
         if type(value) in WRAPPERS:
-            return [type(value).__name__, *(self.describe(getattr(value, name)) for name in WRAPPERS[type(value)])]
+            inside = [getattr(value, name, None) for name in ("__wrapped__", "fget", "fset", "fdel")]
+            return [type(value).__name__, self.describe(inside)]
         if isinstance(value, CodeType):
             return self._code(value)
         if isinstance(value, type | FunctionType):
             return self._named(value)
-        if isinstance(value, ModuleType) or hasattr(value, "__qualname__"):  # or a function in C
-            return getattr(value, "__qualname__", value.__name__)
         return [self._named(type(value)), self._held(value)]
 
     def _held(self, value: object) -> object:
-        """What an instance holds."""
-        if hasattr(value, "dtype") and hasattr(value, "shape"):
-            return array_hash(value) if str(value.dtype) != "object" else self.describe(value.tolist())
-        if hasattr(value, "bit_generator"):  # numpy's random generator
-            return self.describe(value.bit_generator.state)
-        if type(value).__name__ == "Generator" and hasattr(value, "get_state"):  # torch's
-            return array_hash(value.get_state())
-        if hasattr(value, "to_numpy") and hasattr(value, "columns"):  # a table
-            return self.describe([list(value.columns), value.to_numpy()])
-        held, kind = dict(getattr(value, "__dict__", {})), type(value)
-        if hasattr(value, "named_children"):  # a module of torch
-            for name, tensor in {**held.pop("_parameters"), **held.pop("_buffers")}.items():
-                self.weights.append([name, tensor is not None and [array_hash(tensor), tensor.requires_grad]])
-        elif _home(kind.__module__) == "library" or kind.__module__.startswith("ilbook.page."):
+        """What an instance holds, as `pickle` and `copy` are told it."""
+        if isinstance(value, np.ndarray | torch.Tensor) and value.dtype != object:
+            return array_hash(value)
+        if type(value).__module__.startswith("ilbook.page."):
             return None  # a Run, a Verdict: what a page keeps is no input, and profile and seed are in the key already
-        kept = {name for name in held if isinstance(getattr(kind, name, None), KEPT_TO_SAVE_TIME)}
-        return self.describe({name: item for name, item in held.items() if name not in kept})
+        try:
+            told = value.__reduce_ex__(4)
+        except Exception:  # whatever a library raises for what cannot be copied: a lock, a module
+            told = getattr(value, "__name__", "")
+        if isinstance(told, str):
+            return told
+        _, arguments, state, *items = (*told, None)
+        if isinstance(state, dict):  # what is kept only to save time does not count
+            kept = {name for name in state if isinstance(getattr(type(value), name, None), functools.cached_property)}
+            state = {name: item for name, item in state.items() if name not in kept}
+        if isinstance(value, torch.nn.Module):
+            for name, tensor in {**state.pop("_parameters"), **state.pop("_buffers")}.items():
+                self.weights.append([name, tensor is not None and [array_hash(tensor), tensor.requires_grad]])
+        return self.describe([arguments, state, *(list(some) for some in items if isinstance(some, Iterator))])
 
     def _named(self, value: type | FunctionType) -> object:
         """A class or function by its name; one of the notebook has a hash of its own, which is taken later."""
@@ -158,11 +150,8 @@ class _Walk:
 
     def _closure(self, value: FunctionType) -> list[object]:
         """What a function closes over, which is in no source file, whoever wrote the function."""
-        described = []
-        for cell in value.__closure__ or ():
-            with contextlib.suppress(ValueError):  # not bound yet
-                described.append(self.describe(cell.cell_contents))
-        return described
+        bound = [cell for cell in value.__closure__ or () if cell != CellType()]
+        return [self.describe(cell.cell_contents) for cell in bound]
 
     def _code(self, code: CodeType) -> object:
         """Compiled code, which has no comments, no layout and, unlike its text, is always there."""
@@ -183,11 +172,7 @@ def _names(code: CodeType, *operations: str) -> set[str]:
 
 def _home(module: str) -> str:
     """Who wrote a module: "ilbook", a "library", or the "notebook" (with files beside it)."""
-    if module.partition(".")[0] == "ilbook":
-        return "ilbook"
-    if module == "__main__":
-        return "notebook"
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None or Path(file).is_relative_to(sysconfig.get_path("stdlib")):
-        return "library"
-    return "library" if {"site-packages", "dist-packages"} & set(Path(file).parts) else "notebook"
+    top, file = module.partition(".")[0], getattr(sys.modules.get(module), "__file__", None)
+    installed = file is None or {"site-packages", "dist-packages"} & set(Path(file).parts)
+    other = "library" if installed or top in sys.stdlib_module_names else "notebook"
+    return {"ilbook": "ilbook", "__main__": "notebook"}.get(top, other)

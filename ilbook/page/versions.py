@@ -10,9 +10,10 @@ import json
 import re
 import subprocess
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
+import __main__
 import ilbook
 from ilbook.errors import UserError
 from ilbook.paths import root
@@ -21,25 +22,22 @@ GOLDEN = Path(ilbook.__file__).parents[1] / "tests" / "golden"  # beside the pac
 COVERED = "covered_by_others.json"  # modules without a trace of their own, and why: {module: reason}
 # Cells that teach, ask or draw: hygiene sees to it that no other cell reads a name that they assign.
 NO_RESULT = ("exercise", "predict", "concept", "player", "hide-input")
-NAMED_PARAMETERS = ("profile", "seed")  # a published result names them itself
 MATTERS = ("ilbook", "notebooks", "data/manifest.json", "data/demos", "requirements.lock", "tests/golden")
-SHIPPED = {"data": "data/manifest.json"}  # kinds of parts that are files: the hash that their list gives is the version
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 DIGITS = 8  # of a hash that serves as a version
 
 
 # -- the code of notebooks --------------------------------------------------------------------------------------------
 def notebook_key(path: Path, parameters: dict[str, object] | None = None) -> dict:
-    """{"notebook": hash, "parameters": {name: text}} of the notebook at `path`; cells that teach are no part of it.
+    """{"notebook": hash, "parameters": {name: text}} of the notebook at `path`, without cells that teach.
 
-    `parameters` are the values of a run, where they differ from the notebook's own.
+    `parameters` are the values of a run, where they differ from the notebook's own; profile and seed do not count.
     """
     own = notebook_parameters(path)
     code = _normal(notebook_code(path, leave=("parameters", *NO_RESULT)))
     values = own | (parameters or {})
-    return {
-        "notebook": digest([sorted(own), code]),
-        "parameters": {name: repr(value) for name, value in values.items() if name not in NAMED_PARAMETERS},
-    }
+    texts = {name: repr(value) for name, value in values.items() if name not in ("profile", "seed")}
+    return {"notebook": digest([sorted(own), code]), "parameters": texts}
 
 
 def notebook_code(path: Path, leave: Iterable[str] = ()) -> list[ast.stmt]:
@@ -66,9 +64,7 @@ def key_of_run(notebook: str) -> dict:
 
     Traces are read here too: what is recorded later belongs to code that this kernel has not loaded.
     """
-    import __main__
-
-    _recorded(GOLDEN)
+    recorded()
     for path in root().glob(f"notebooks/*/{notebook}.ipynb"):
         live = {name: getattr(__main__, name, value) for name, value in notebook_parameters(path).items()}
         return notebook_key(path, live)
@@ -80,9 +76,7 @@ def _cells(path: Path) -> Iterator[tuple[set[str], ast.Module]]:
     try:
         cells = list(json.loads(path.read_text(encoding="utf-8"))["cells"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path} cannot be read as a notebook; restore it from git or save it again in Jupyter"
-        ) from None
+        raise UserError(f"{path} cannot be read as a notebook; restore it from git or save it again") from None
     for number, cell in enumerate(cells):
         tags = set(cell.get("metadata", {}).get("tags", []))
         if cell.get("cell_type") != "code" or "injected-parameters" in tags:
@@ -91,23 +85,15 @@ def _cells(path: Path) -> Iterator[tuple[set[str], ast.Module]]:
         try:
             yield tags, without_docstrings(ast.parse(code))
         except SyntaxError as error:
-            raise UserError(
-                f"{path.name}, cell {number}: not valid Python ({error.msg}, line {error.lineno}); correct it"
-            ) from None
-
-
-def code_hash(code: str | bytes) -> str:
-    """Hash of Python code that ignores comments, docstrings and layout."""
-    return sha(_normal(without_docstrings(ast.parse(code))))
+            where = f"{path.name}, cell {number}"
+            raise UserError(f"{where}: not valid Python ({error.msg}, line {error.lineno}); correct it") from None
 
 
 def without_docstrings(tree: ast.Module) -> ast.Module:
     """The tree, from which the docstrings were taken."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            match node.body:
-                case [ast.Expr(value=ast.Constant(value=str())), *rest]:
-                    node.body = rest
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
     return tree
 
 
@@ -122,50 +108,25 @@ def _normal(node: object) -> str:
 
 
 # -- the behaviour of parts -------------------------------------------------------------------------------------------
-def of(parts: Iterable[str]) -> dict[str, str]:
-    """The version of each part, but for modules whose lines the traces of others run. UserError without a trace."""
-    found = known(parts)
-    for part in (part for part, version in found.items() if version is None):
-        raise UserError(_missing(part))
-    return found
-
-
 def known(parts: Iterable[str]) -> dict[str, str | None]:
-    """The same, with None for a part without a trace: a run is not lost for want of one, its result counts as stale."""
-    return {part: _version(part) for part in sorted(set(parts) - covered().keys())}
+    """The version of each part, None for one without a trace: a run is not lost for want of it, but counts as stale.
 
-
-def stale(result: dict, key: dict | None = None) -> str:
-    """Why a result is stale, in words, "" if it is not.
-
-    `result` names the parts that ran; of a notebook it is the provenance, and `key` what `notebook_key` says today.
+    Modules whose lines the traces of others run are left out.
     """
-    before = result.get("parts")
-    if not isinstance(before, dict):
-        return "it does not say which parts ran"
-    return difference(result, {**(key or {}), "parts": known(before)})
+    from ilbook.data import manifest
+
+    found = dict(recorded())
+    for name, entry in manifest.entries().items():
+        hashes = [entry["sha256"], *entry.get("frames", {}).values()]  # the films of a set are files of their own
+        found[f"data:{name}"] = (sha(*hashes) if len(hashes) > 1 else hashes[0])[:DIGITS]
+    return {part: found.get(part) for part in sorted(set(parts) - covered().keys())}
 
 
-def difference(old: dict, now: dict) -> str:
-    """What changed between what a result depended on and the same of today, in words; "" if nothing did."""
-    words = ["the notebook changed"] if old.get("notebook") != now.get("notebook") else []
-    before, after = old["parts"], now["parts"]
-    settings = (old.get("parameters") or {}).items() ^ now.get("parameters", {}).items()
-    lost = {part for part in before if not before[part] or not after.get(part)}
-    for kind, names in (
-        ("parameters changed", {name for name, _ in settings}),
-        ("changed", {part for part in before.keys() - lost if before[part] != after[part]}),
-        ("gone, or without a trace", lost),
-    ):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            words.append(f"{kind}: {', '.join(sorted(names)[:3])}{more}")
-    return "; ".join(words)
-
-
-def traced(module: str) -> bool:
-    """Whether a module (named without "ilbook.") has a trace of its own."""
-    return module in _recorded(GOLDEN)
+@cache  # as it was when this process first asked: code is not loaded again when a trace is recorded anew
+def recorded() -> dict[str, str]:
+    """The version of each part with a trace."""
+    parts = [file.stem.replace("-", ":") for file in GOLDEN.glob("*.*.json")]
+    return {part: read_golden(part)["version"] for part in parts}
 
 
 def covered() -> dict[str, str]:
@@ -179,80 +140,38 @@ def golden_file(part: str) -> Path:
 
 
 def read_golden(part: str) -> dict:
-    """What is on record for a part: {"part", "tolerance", "trace"}. UserError if missing, damaged or another part's."""
+    """What is on record for a part: {"part", "tolerance", "trace"}, and the "version" that its trace gives it.
+
+    UserError if it is missing, damaged or another part's.
+    """
     file = golden_file(part)
-    remedy = f"restore it from git, or type: make golden PART={part}"
     try:
         golden = json.loads(file.read_text(encoding="utf-8"))
-        owner, _, _ = golden["part"], golden["tolerance"], golden["trace"].items()
-    except FileNotFoundError:
-        raise UserError(_missing(part)) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"tests/golden/{file.name} is cut short or damaged; {remedy}") from None
-    if owner != part:
-        raise UserError(f"tests/golden/{file.name} holds the trace of {owner}, not of {part}; {remedy}")
-    return golden
+        if golden["part"] != part:
+            raise ValueError(f"it holds the trace of {golden['part']}")
+        return golden | {"version": digest(golden["trace"])[:DIGITS]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"tests/golden/{file.name} is missing, damaged or of another part ({error!r}); restore it from git, or "
+            f"type: make golden PART={part}"
+        ) from None
 
 
-def trace_version(trace: dict) -> str:
-    """The version that a trace gives its part: the first digits of the hash of its canonical JSON."""
-    return sha(canonical(trace))[:DIGITS]
-
-
-def canonical(value: object) -> str:
-    """A JSON value as text, the same whatever the order of its keys."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def _missing(part: str) -> str:
-    kind, _, name = part.partition(":")
-    if kind in SHIPPED:
-        return f"{SHIPPED[kind]} lists no {name!r}, so nothing tells when it changes; ship it, or restore the manifest"
-    return (
-        f"tests/golden/{golden_file(part).name} is missing, so nothing tells when {part} changes; give it a trace in "
-        f"tests/golden/traces/ and type: make golden PART={part}"
-    )
-
-
-def _version(part: str) -> str | None:
-    kind, _, name = part.partition(":")
-    if kind not in SHIPPED:
-        return _recorded(GOLDEN).get(part)
-    from ilbook.data import manifest
-
-    entry = manifest.entries().get(name, {})
-    hashes = [entry.get("sha256"), *entry.get("frames", {}).values()]  # the films of a set are files of their own
-    return hashes[0] and (sha(*hashes) if len(hashes) > 1 else hashes[0])[:DIGITS]
-
-
-@cache  # as it was when this process first asked: code is not loaded again when a trace is recorded anew
-def _recorded(folder: Path) -> dict[str, str]:
-    parts = [file.stem.replace("-", ":") for file in folder.glob("*.*.json")]
-    return {part: trace_version(read_golden(part)["trace"]) for part in parts}
-
-
-# -- for information --------------------------------------------------------------------------------------------------
 def commit() -> str | None:
     """The commit of the repository, with "+" where a file that may matter differs from it; None outside git."""
-
-    def git(*words: str) -> str:
-        asked = ["git", "-C", str(root()), *words]
-        return subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
-
+    run = partial(subprocess.check_output, cwd=root(), stderr=subprocess.DEVNULL, text=True, timeout=20)
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--", *MATTERS) else "")
+        changed = run(["git", "status", "--porcelain", "--", *MATTERS])
+        return run(["git", "rev-parse", "--short=12", "HEAD"]).strip() + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def digest(value: object) -> str:
     """Hash of a JSON value, whatever the order of its keys."""
-    return sha(canonical(value))
+    return sha(json.dumps(value, sort_keys=True, separators=(",", ":")))
 
 
 def sha(*parts: str | bytes) -> str:
     """SHA-256 of texts and bytes, as hexadecimal digits."""
-    state = hashlib.sha256()
-    for part in parts:
-        state.update(part.encode() if isinstance(part, str) else part)
-    return state.hexdigest()
+    return hashlib.sha256(b"".join(part.encode() if isinstance(part, str) else part for part in parts)).hexdigest()

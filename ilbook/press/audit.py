@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from ilbook.errors import UserError
+from ilbook.page.claims import key_of, read_json, replications, replications_path
 from ilbook.paths import root, write_file
 from ilbook.press import execute, record, results
 from ilbook.press.results import Published
@@ -57,7 +58,7 @@ def _again(old: Published, seed: int | None, progress: TextIO) -> dict:
     (done,) = execute.run([old.notebook], old.profile, seed, fresh=seed is None, progress=progress)
     if done["status"] not in execute.GOOD:
         return row | {"why": done["why"], "ok": False}
-    result, provenance = (results.read_json(_out(old, seed) / f"{name}.json") for name in ("result", "provenance"))
+    result, provenance = (read_json(_out(old, seed) / f"{name}.json") for name in ("result", "provenance"))
     result.pop("token", None)
     new = Published(old.notebook, old.profile, result, provenance, "")
     row["verdicts"] = {name: claim["verdict"] for name, claim in new.claims.items()}
@@ -90,8 +91,8 @@ def _moved(old: object, new: object) -> float:
 
 def _keep(new: Published, seed: int) -> None:
     """Add the outcomes of one seed; those of other code stay, but no longer count."""
-    kept, key = results.replications(), results.key_of(new.provenance)
+    kept, key = replications(), key_of(new.provenance)
     claims = kept.setdefault(new.notebook, {}).setdefault(new.profile, {})
     for name, claim in new.claims.items():
         claims.setdefault(name, {})[str(seed)] = {**{part: claim[part] for part in OUTCOME}, "key": key}
-    write_file(results.replications_path(), json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    write_file(replications_path(), json.dumps(kept, indent=1, sort_keys=True) + "\n")

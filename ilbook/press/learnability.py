@@ -23,6 +23,7 @@ from ilbook.learning.fit import Training, fit
 from ilbook.page import versions
 from ilbook.paths import root, write_file
 from ilbook.policies.bc import MLPPolicy
+from ilbook.press.results import why_stale
 from ilbook.rollout.evaluate import evaluate
 from ilbook.stats import wilson
 
@@ -67,7 +68,7 @@ def rows() -> list[dict]:
     for name, entry in manifest.entries().items():
         row = {"set": name, **{key: entry[key] for key in ("task", "episodes", "steps", "bytes")}}
         result = measured.get(name)
-        stale = bool(result) and bool(result["data"] != entry["sha256"] or versions.stale(result))
+        stale = bool(result) and bool(result["data"] != entry["sha256"] or why_stale(result))
         found.append(row | {"result": result, "stale": stale})
     return found
 

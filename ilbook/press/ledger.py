@@ -5,12 +5,11 @@ import re
 from pathlib import Path
 
 from ilbook.errors import UserError
-from ilbook.page.claims import VERDICTS
+from ilbook.page.claims import VERDICTS, published_path, read_json
 from ilbook.page.versions import sha
 from ilbook.paths import root, write_file
 from ilbook.press import results
 from ilbook.press.results import UNDECIDED as GONE
-from ilbook.press.results import read_json
 
 
 def file() -> Path:
@@ -75,7 +74,7 @@ def publish(out: Path, notebook: str, profile: str) -> Path:
     if profile not in results.PROFILES:
         raise UserError(f"a {profile} run evaluates no claim and cannot be published; use --profile lecture or full")
     result.pop("token", None)  # it only ties a running kernel to its runner
-    path = results.published_path(notebook, profile)
+    path = published_path(notebook, profile)
     both = {"result": result, "provenance": read_json(out / "provenance.json")}
     write_file(path, json.dumps(both, indent=1, allow_nan=False) + "\n")
     accepted = _accepted()

@@ -1,5 +1,6 @@
 """What one run of one notebook depends on, where its files lie, and whether it has been done before."""
 
+import ast
 import json
 import platform
 import time
@@ -8,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import ilbook
-from ilbook.page.versions import code_hash, digest, sha
+from ilbook.page.versions import digest, sha, without_docstrings
 from ilbook.paths import write_file
 from ilbook.press import notebook as notebooks
 from ilbook.press.notebook import Notebook
@@ -88,7 +89,10 @@ def _package() -> str:
     for file in (*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.xml")):
         name = file.relative_to(PACKAGE)
         if name.parts[0] != "press":
-            found[name.as_posix()] = (code_hash if file.suffix == ".py" else sha)(file.read_bytes())
+            content = file.read_bytes()
+            if file.suffix == ".py":  # without comments and layout
+                content = ast.dump(without_docstrings(ast.parse(content)))
+            found[name.as_posix()] = sha(content)
     return digest(found)
 
 

@@ -1,8 +1,6 @@
 """Published results: which claims the notebooks declare, what became of them, whether that is stale, how it repeats."""
 
 import ast
-import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,7 +8,7 @@ from pathlib import Path
 from ilbook import stats
 from ilbook.errors import UserError
 from ilbook.page import versions
-from ilbook.page.claims import Claim
+from ilbook.page.claims import Claim, in_seeds, others, published_path, read_json
 from ilbook.paths import root
 from ilbook.press import notebook as notebooks
 
@@ -35,8 +33,7 @@ class Published:
 
     def others(self, claim: str) -> dict[str, dict]:
         """Outcomes of a claim with other seeds and all else equal: {seed: {"verdict", "effect", "low", "high"}}."""
-        kept = replications().get(self.notebook, {}).get(self.profile, {}).get(claim, {})
-        return {seed: outcome for seed, outcome in kept.items() if outcome["key"] == key_of(self.provenance)}
+        return others(self.notebook, self.profile, claim, self.provenance)
 
 
 def published() -> Iterator[Published]:
@@ -48,8 +45,31 @@ def published() -> Iterator[Published]:
             if not isinstance(both.get(name), dict):
                 raise UserError(f"{path} has no {name!r}; publish the result again with ilbook run --publish")
         key = keys.get(path.parent.name)
-        stale = versions.stale(both["provenance"], key) if key else "its notebook is gone"
+        stale = why_stale(both["provenance"], key) if key else "its notebook is gone"
         yield Published(path.parent.name, path.stem, both["result"], both["provenance"], stale)
+
+
+def why_stale(told: dict, key: dict | None = None) -> str:
+    """Why a result is stale, in words; "" if it is not.
+
+    `told` names the parts that ran; of a notebook it is the provenance, and `key` what `notebook_key` says today.
+    """
+    before, key = told.get("parts"), key or {}
+    if not isinstance(before, dict):
+        return "it does not say which parts ran"
+    now = versions.known(before)
+    lost = {part for part in before if not before[part] or not now.get(part)}
+    settings = (told.get("parameters") or {}).items() ^ key.get("parameters", {}).items()
+    words = ["the notebook changed"] if told.get("notebook") != key.get("notebook") else []
+    for kind, names in (
+        ("parameters changed", {name for name, _ in settings}),
+        ("changed", {part for part in before.keys() - lost if before[part] != now[part]}),
+        ("gone, or without a trace", lost),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            words.append(f"{kind}: {', '.join(sorted(names)[:3])}{more}")
+    return "; ".join(words)
 
 
 def rows() -> list[dict]:
@@ -82,11 +102,7 @@ def _row(claim: Claim, notebook: str, profile: str, result: Published | None) ->
     if record["baseline"] is not None:
         numbers = (record[key] for key in ("effect", "low", "high", "n", "seeds", "interval"))
         row["smallest_visible"] = stats.smallest_visible(stats.Estimate(*numbers))
-    verdicts = Counter(outcome["verdict"] for outcome in result.others(claim.id).values())
-    if verdicts:
-        same, tried = verdicts[record["verdict"]] + 1, verdicts.total() + 1
-        row["replications"] = f"{record['verdict']} in {same} of {tried} seeds"
-    return row
+    return row | {"replications": in_seeds(record["verdict"], result.others(claim.id)) or None}
 
 
 def declared(path: Path) -> list[Claim]:
@@ -118,33 +134,3 @@ def _claim(node: ast.Call, path: Path) -> Claim:
         return Claim(**values)
     except (TypeError, UserError) as error:
         raise UserError(f"{path.name}: {error}") from None
-
-
-def published_path(notebook: str, profile: str) -> Path:
-    """Where the committed result of a notebook lies: data/results/<notebook>/<profile>.json."""
-    return root() / "data" / "results" / notebook / f"{profile}.json"
-
-
-def replications_path() -> Path:
-    return root() / "data" / "results" / "replications.json"
-
-
-def replications() -> dict[str, dict]:
-    """Outcomes of pages run with other seeds: {notebook: {profile: {claim: {seed: outcome}}}}."""
-    return read_json(replications_path()) if replications_path().exists() else {}
-
-
-def key_of(provenance: dict) -> str:
-    """Eight digits over notebook, parameters and parts: results of one key differ by their seed alone."""
-    return versions.digest([provenance.get(name) for name in ("notebook", "parameters", "parts")])[:8]
-
-
-def read_json(path: Path) -> dict:
-    """The JSON object in a file of results, or the error that says what to do about it."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); delete it and run its notebook again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object; delete it and run its notebook again")
-    return content

@@ -13,11 +13,11 @@ def main(names: list[str]) -> int:
     changed = 0
     for part in parts:
         try:
-            before = versions.trace_version(versions.read_golden(part)["trace"])
+            before = versions.read_golden(part)["version"]
         except UserError:
             before = "none"
         words = registry.record(part)
-        now = versions.trace_version(versions.read_golden(part)["trace"])
+        now = versions.read_golden(part)["version"]
         print(f"{part}: {before} -> {now}" if words else f"{part}: unchanged ({now})", flush=True)
         for line in words:
             print(f"  {line}")

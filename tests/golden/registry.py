@@ -136,7 +136,8 @@ def record(part: str) -> list[str]:
 def _text(golden: dict) -> str:
     """The file of a part, with a line for each entry, so that a difference in git can be read."""
     head = f'{{"part": {json.dumps(golden["part"])}, "tolerance": {golden["tolerance"]}, "trace": {{\n'
-    entries = [f" {json.dumps(name)}: {versions.canonical(golden['trace'][name])}" for name in sorted(golden["trace"])]
+    trace, short = golden["trace"], (",", ":")
+    entries = [f" {json.dumps(name)}: {json.dumps(trace[name], separators=short)}" for name in sorted(trace)]
     return head + ",\n".join(entries) + "\n}}\n"
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from ilbook import used
 from ilbook.errors import UserError
+from ilbook.page import claims
 from ilbook.page.claims import Claim
 from ilbook.page.run import Run
 from ilbook.press import audit, cli, execute, ledger, record, results
@@ -95,7 +96,7 @@ def test_a_changed_verdict_is_said(pages):
     ],
 )
 def test_a_stale_result_or_another_machine_explains_it(pages, change, why):
-    path = results.published_path("01_one", "lecture")
+    path = claims.published_path("01_one", "lecture")
     both = json.loads(path.read_text())
     both["provenance"] |= change
     path.write_text(json.dumps(both))
@@ -118,7 +119,7 @@ def test_outcomes_of_other_seeds_are_kept_and_counted(pages):
         (2, {"a-wins": "inconclusive"}),
     ]
     assert audit.words(rows[2]) == "seed  01_one (lecture, seed 2): a-wins inconclusive"
-    kept = json.loads(results.replications_path().read_text())["01_one"]["lecture"]["a-wins"]
+    kept = json.loads(claims.replications_path().read_text())["01_one"]["lecture"]["a-wins"]
     assert kept.keys() == {"1", "2"} and kept["2"]["effect"] == 0.15
     (row,) = (row for row in results.rows() if (row["notebook"], row["profile"]) == ("01_one", "lecture"))
     assert row["replications"] == "supported in 2 of 3 seeds"

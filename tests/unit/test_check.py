@@ -25,7 +25,7 @@ def returns_the_placeholder(x):
 
 @pytest.mark.parametrize(
     "answer",
-    [..., body_is_a_placeholder, documented_placeholder, returns_the_placeholder, (1, ...), {"a": ...}, [[...]]],
+    [..., body_is_a_placeholder, documented_placeholder, returns_the_placeholder],
 )
 def test_a_placeholder_is_not_tried_and_its_conditions_do_not_run(answer, capsys):
     check.exercise("1", answer, (lambda x: 1 / 0, "never shown"))
@@ -76,10 +76,8 @@ CHOICES = [
 @pytest.fixture
 def shown(monkeypatch):
     """What was displayed, in order; no reader is there."""
-    import IPython.display
-
     displayed = []
-    monkeypatch.setattr(IPython.display, "display", displayed.append)
+    monkeypatch.setattr(check, "display", displayed.append)
     monkeypatch.setattr(check, "is_live", lambda: False)
     check._guesses.clear()
     return displayed
@@ -127,7 +125,6 @@ def test_without_a_reader_guess_and_outcome_are_fold_outs_of_plain_html(shown):
     assert told["summary"] == ["What came out. How many solve it?"]
     assert told["li"] == ["more than half & all", "less (this came out)"] and told["p"] == ["Because."]
     assert "open" not in shown[1]._repr_html_()  # folded: whoever reads on has not been told
-    assert repr(shown[1]) == "What came out. How many solve it? less. Because."
 
 
 @pytest.mark.parametrize("answer", [0, np.int64(0), OPTIONS[0]])
@@ -160,7 +157,6 @@ def test_without_a_reader_every_choice_of_a_question_is_explained_in_its_fold_ou
     read = Reading(shown[0]._repr_html_()).texts
     assert read["summary"] == ["It moves", "It stands <still>", "It flies"]
     assert read["details"][:2] == ["It movesNot so. It does not.", "It stands <still>Right. It does."]
-    assert all(reason in repr(shown[0]) for _, _, reason in CHOICES)
 
 
 @pytest.mark.parametrize(

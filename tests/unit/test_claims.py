@@ -91,9 +91,13 @@ def test_a_verdict_shows_its_word_and_numbers(word):
     assert "A &lt;always&gt; beats B." in box and "\n" not in box
 
 
-def test_a_verdict_is_one_of_four():
-    with pytest.raises(UserError, match="nearest valid name: 'supported'"):
-        Verdict(Claim(**FIELDS), "support", ESTIMATE, "lecture")
+@pytest.mark.parametrize(
+    ("profile", "baseline", "said"),
+    [("lecture", "b", True), ("full", "b", True), ("full", None, False), ("smoke", "b", False)],
+)
+def test_a_comparison_says_what_it_could_have_seen(profile, baseline, said):
+    box = Verdict(Claim(**{**FIELDS, "baseline": baseline}), "inconclusive", ESTIMATE, profile)._repr_markdown_()
+    assert ("Smallest effect that this comparison could have seen: 0.143." in box) == said
 
 
 @pytest.mark.parametrize("call", ["Claim", "claims.Claim"])
@@ -168,12 +172,29 @@ def outcome(verdict, key):
 
 def test_runs_with_other_seeds_are_counted_if_all_else_is_equal(book):
     path = ledger.publish(finish(), "01_n", "lecture")
-    key = results.key_of(json.loads(path.read_text())["provenance"])
+    key = claims.key_of(json.loads(path.read_text())["provenance"])
     seeds = {"1": outcome("supported", key), "2": outcome("inconclusive", key), "3": outcome("supported", "older")}
     kept = {"01_n": {"lecture": {"a-beats-b": seeds}}}
-    results.replications_path().write_text(json.dumps(kept))
+    claims.replications_path().write_text(json.dumps(kept))
     assert row()["replications"] == "supported in 2 of 3 seeds"
     assert row("full")["replications"] is None
+
+
+def test_the_box_says_how_a_verdict_repeats_while_nothing_else_changed(book):
+    def box(profile="lecture", **changes):
+        return Verdict(Claim(**{**FIELDS, **changes}), "supported", ESTIMATE, profile)._repr_markdown_()
+
+    assert "Repeated" not in box(), "there is no file yet"
+    path = ledger.publish(finish(parts=["tasks.pusht"]), "01_n", "lecture")
+    seeds = {"1": outcome("inconclusive", claims.key_of(json.loads(path.read_text())["provenance"]))}
+    kept = {"00_gone": {"lecture": {"a-beats-b": seeds}}, "01_n": {"lecture": {"a-beats-b": seeds}}}
+    claims.replications_path().write_text(json.dumps(kept))
+    assert box().endswith(" Repeated: supported in 1 of 2 seeds.</div>")
+    assert row()["replications"] == "supported in 1 of 2 seeds", "the words of the ledger"
+    for other in (box("smoke"), box("full"), box(sentence="Of another page."), box(id="unknown")):
+        assert "Repeated" not in other
+    write_notebook(book / "notebooks" / "1_part" / "01_n.ipynb", DECLARE, "x = 2")
+    assert "Repeated" not in box(), "these seeds tried other code"
 
 
 def test_the_ledger_shows_all_of_it(book, golden):
@@ -182,8 +203,8 @@ def test_the_ledger_shows_all_of_it(book, golden):
     both = json.loads(path.read_text())
     both["provenance"]["commit"] = "0123456789ab+"
     path.write_text(json.dumps(both))
-    seeds = {"1": outcome("supported", results.key_of(both["provenance"]))}
-    results.replications_path().write_text(json.dumps({"01_n": {"lecture": {"a-beats-b": seeds}}}))
+    seeds = {"1": outcome("supported", claims.key_of(both["provenance"]))}
+    claims.replications_path().write_text(json.dumps({"01_n": {"lecture": {"a-beats-b": seeds}}}))
     page = generated.ledger()
     for words in ("supported in 2 of 2 seeds", "`0123456789ab+`", "| 0.143 |", "+0.300 (+0.200 to +0.400)"):
         assert words in page
@@ -215,7 +236,7 @@ def test_publish_refuses_smoke(book):
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_a_damaged_published_file_is_named(book, content):
-    path = results.published_path("01_n", "lecture")
+    path = claims.published_path("01_n", "lecture")
     path.parent.mkdir(parents=True)
     path.write_text(content)
     with pytest.raises(UserError, match=r"lecture\.json"):

@@ -6,10 +6,11 @@ import pytest
 
 from ilbook import used
 from ilbook.errors import UserError
+from ilbook.page import claims
 from ilbook.page.claims import Claim
 from ilbook.page.run import Run
 from ilbook.paths import write_file
-from ilbook.press import cli, ledger, results
+from ilbook.press import cli, ledger
 from ilbook.stats import Estimate
 
 IDS = ("a-wins", "c-wins")
@@ -87,7 +88,7 @@ def test_a_stale_result_is_named_with_its_cause(published):
 
 
 def test_a_part_that_behaves_otherwise_is_named(published):
-    path = results.published_path("01_page", "lecture")
+    path = claims.published_path("01_page", "lecture")
     both = json.loads(path.read_text())
     both["provenance"]["parts"] = {"nets.mlp": "0"}
     path.write_text(json.dumps(both))
@@ -143,7 +144,7 @@ def test_which_entries_tell_of_a_verdict(published, entry, enough):
 
 
 def test_a_result_that_is_gone_is_a_change(published):
-    results.published_path("01_page", "lecture").unlink()
+    claims.published_path("01_page", "lecture").unlink()
     status, said = published.check()
     assert status == 1 and "supported -> no longer published" in said
     published.changelog("`a-wins` and `c-wins` are not evaluated any more.")

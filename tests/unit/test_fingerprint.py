@@ -2,6 +2,8 @@ import functools
 import json
 import subprocess
 import sys
+from collections import deque
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -193,6 +195,10 @@ def closing_over(value):
         (len, sum),
         (Holder, int),
         (np.linspace, np.arange),
+        (np.add, np.multiply),
+        (np.array([1, None]), np.array([2, None])),
+        (deque([1]), deque([2])),
+        (SimpleNamespace(a=1), SimpleNamespace(a=2)),
     ],
 )
 def test_values_count(wrap, one, other):
