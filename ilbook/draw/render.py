@@ -5,12 +5,10 @@ from __future__ import annotations
 import atexit
 import functools
 import os
-import queue
 import threading
 import warnings
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Protocol, TypeVar
+from multiprocessing.pool import ThreadPool
+from typing import Protocol
 
 import mujoco
 import numpy as np
@@ -20,7 +18,6 @@ from ilbook.draw.plain import Drawing
 from ilbook.draw.view import Pictures
 from ilbook.errors import UserError
 
-T = TypeVar("T")
 OPEN = 8  # contexts at a time: each takes 11 MB and more, and opens anew in 20 ms
 SHADOW = 1024  # pixels a side of the map of shadows in nice pictures; 2048 would halve the speed
 LAMP = 0.6  # share of the camera's light that comes from the side in nice pictures
@@ -40,8 +37,7 @@ class Renderer(Pictures):
 
     def __init__(self, model: mujoco.MjModel, size: int, camera: str = "top", nice: bool = False):
         super().__init__(model, size, camera, smooth=True)
-        self.nice = nice
-        self._camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
+        self.nice, self.camera, self.process = nice, camera, os.getpid()
         self._large = np.empty((self.samples * size, self.samples * size, 3), np.uint8)
         self._option = mujoco.MjvOption()
         self._option.sitegroup[:] = 0  # sites are marks for the program
@@ -57,12 +53,10 @@ class Renderer(Pictures):
             self._middle = self.view.position - ahead * self.view.axes[2]
             seen = self.view.height * (1.0 if self.view.flat else ahead)
             visual.map.shadowclip = min(visual.map.shadowclip, seen / model.stat.extent)
-        _in_gl_thread(self._open)
 
     def frames(self, qpos: np.ndarray, moving: bool = True) -> np.ndarray:
         """Pictures (n, size, size, 3) uint8 of joint positions (n, nq); `moving=False` leaves out what can move."""
-        qpos = self._checked(qpos)
-        return _in_gl_thread(lambda: self._frames(qpos, moving))
+        return _in_gl_thread(self._frames, self._checked(qpos), moving)
 
     def _open(self) -> None:
         """Be the last in the list of the open ones."""
@@ -97,11 +91,8 @@ class Renderer(Pictures):
         if not moving:
             self.model.geom_rgba[self.moves, 3] = 0
         for row, positions in zip(out, qpos, strict=True):
-            self._data.qpos[:] = positions
-            mujoco.mj_kinematics(self.model, self._data)
-            mujoco.mj_comPos(self.model, self._data)  # a light may follow a centre of mass
-            mujoco.mj_camlight(self.model, self._data)
-            self._renderer.update_scene(self._data, self._camera, self._option)
+            self._place(positions)
+            self._renderer.update_scene(self._data, self.camera, self._option)
             if self.nice:
                 self._light(self._renderer.scene)
             self._renderer.render(out=self._large)
@@ -135,46 +126,40 @@ def renderer(scene: Scene, size: int, nice: bool = False) -> Pictures:
     """What draws this scene at `size` x `size` pixels; the same object for the same question."""
     if not 8 <= size <= 2048:
         raise UserError(f"{scene.name}: pictures of {size} pixels a side cannot be drawn; choose 8 to 2048")
-    return _renderer(scene, size, bool(nice))
+    return _renderer(scene, size, bool(nice), os.getpid())
 
 
 @functools.cache
-def _renderer(scene: Scene, size: int, nice: bool) -> Pictures:
-    if _orphaned:
+def _renderer(scene: Scene, size: int, nice: bool, process: int) -> Pictures:
+    lost = _lost()
+    if lost:
         warnings.warn("OpenGL does not survive a fork: this process uses the plain drawing", stacklevel=3)
-    kind = Drawing if _orphaned or gl.choose().name == "none" else Renderer
+    kind = Drawing if lost or gl.choose().name == "none" else Renderer
     return kind(scene.load_model(), size, scene.camera, nice)
 
 
 # -- one thread owns every OpenGL context, because a context belongs to the thread that made it ------------------------
-_jobs: queue.SimpleQueue | None = None
 _opened: list[Renderer] = []  # with a context, the one that drew last at the end; only that thread touches it
 _starting = threading.Lock()
-_orphaned = False  # whether this is a forked child of a process with contexts: it has the memory, but not the thread
 
 
-def _in_gl_thread(task: Callable[[], T]) -> T:
+def _in_gl_thread(task, *arguments):
     """The result of `task`, called in the thread of the contexts."""
-    global _jobs
-    if _orphaned:
+    if _lost():
         raise UserError("OpenGL does not survive a fork; start this process with the method 'spawn'")
     with _starting:
-        if _jobs is None:
-            _jobs = queue.SimpleQueue()
-            # A daemon is still there when exit handlers run, and never keeps the process alive.
-            threading.Thread(target=_work, args=(_jobs,), name="ilbook-gl", daemon=True).start()
-    future: Future[T] = Future()
-    _jobs.put((future, task))
-    return future.result()
+        pool = _pool()
+    return pool.apply(task, arguments)
 
 
-def _work(jobs: queue.SimpleQueue) -> None:
-    while True:
-        future, task = jobs.get()
-        try:
-            future.set_result(task())
-        except BaseException as error:  # whatever it is, it belongs to the caller
-            future.set_exception(error)
+@functools.cache
+def _pool() -> ThreadPool:
+    return ThreadPool(1)  # a daemon, which is still there when exit handlers run
+
+
+def _lost() -> bool:
+    """Whether this is a forked child of a process with contexts: it has the memory, but not the thread."""
+    return any(one.process != os.getpid() for one in _opened)
 
 
 @functools.cache
@@ -185,15 +170,5 @@ def _close_at_exit() -> None:
 
 def _close_all() -> None:
     """Free the contexts in their thread, when the process ends."""
-    if not _orphaned:
+    if not _lost():
         _in_gl_thread(lambda: [one._close() for one in _opened])
-
-
-def _after_fork() -> None:
-    global _orphaned
-    _orphaned = _jobs is not None
-    _renderer.cache_clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

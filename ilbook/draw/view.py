@@ -40,12 +40,8 @@ class View:
         aim = model.cam_targetbodyid[index] if model.cam_mode[index] in AIMED else 0
         if model.body_weldid[model.cam_bodyid[index]] or model.body_weldid[aim]:
             raise UserError(f"the camera {camera!r} moves with a body; pictures need one that stands still")
-        if model.cam_sensorsize[index].any():
-            raise UserError(f"the camera {camera!r} has a sensorsize; give it a fovy instead")
         data = mujoco.MjData(model)
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        mujoco.mj_camlight(model, data)
+        place(model, data)
         # The name of this field changed within MuJoCo 3. In it, a flat camera's fovy is a length in metres.
         flat = bool(getattr(model, "cam_projection", getattr(model, "cam_orthographic", None))[index])
         angle = float(model.cam_fovy[index])
@@ -109,6 +105,13 @@ class View:
         return float(x - across), float(x + across), float(y - upward), float(y + upward)
 
 
+def place(model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    """Put bodies, cameras and lights, which may follow a centre of mass, where the joint positions say."""
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    mujoco.mj_camlight(model, data)
+
+
 class Pictures(ABC):
     """What draws the states of one model through one camera at one size."""
 
@@ -127,6 +130,11 @@ class Pictures(ABC):
     def window(self) -> tuple[float, float, float, float]:
         """See `View.window`; raises UserError where the picture has none."""
         return self.view.window
+
+    def _place(self, positions: np.ndarray) -> None:
+        """Joint positions (nq,) are what is drawn next."""
+        self._data.qpos[:] = positions
+        place(self.model, self._data)
 
     def _averaged(self, large: np.ndarray) -> np.ndarray:
         """A picture of all samples as one of pixels (size, size, 3)."""
