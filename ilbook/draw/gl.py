@@ -34,11 +34,11 @@ try:
     renderer.update_scene(data, camera=0)
     frame = renderer.render()
     assert frame.shape == (32, 32, 3) and frame.max() > frame.min(), "the frame it drew is empty"
-    driver = ""
+    driver = "the driver gave no name"
     if os.environ["MUJOCO_GL"] != "glfw":
         from OpenGL import GL
         driver = GL.glGetString(GL.GL_RENDERER).decode()
-    print("drawn", driver, flush=True)
+    print(driver, flush=True)
     os._exit(0)
 except BaseException as error:
     print(f"{type(error).__name__}: {error}".splitlines()[0], flush=True)
@@ -71,7 +71,7 @@ def choose() -> Backend:
             drawn, said = _probe(name)
             if drawn:
                 _prepare(name)
-                return Backend(name, said or "the driver gave no name", "")
+                return Backend(name, said, "")
         failures.append(f"{name.upper()}: {said}")
     detail = "no OpenGL backend works here (" + "; ".join(failures) + ")"
     return Backend("none", detail, f"unset {source}" if wish else INSTALL)
@@ -109,8 +109,7 @@ def _missing(name: str) -> str:
 
 def _probe(name: str) -> tuple[bool, str]:
     """Draw one 32 x 32 frame in a child process: (True, driver) or (False, what went wrong)."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYOPENGL_PLATFORM"}
-    environment["MUJOCO_GL"] = name
+    environment = os.environ | {"MUJOCO_GL": name, "PYOPENGL_PLATFORM": ""}
     command = [sys.executable, "-c", PROBE]
     try:
         child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
@@ -119,9 +118,7 @@ def _probe(name: str) -> tuple[bool, str]:
     if child.returncode < 0:
         return False, f"the driver crashed (signal {-child.returncode})"
     last = (child.stdout.strip().splitlines() or ["no message"])[-1]
-    if child.returncode == 0 and last.startswith("drawn"):
-        return True, last.removeprefix("drawn").strip()
-    return False, last.partition(". ")[0].rstrip(".")
+    return (True, last) if child.returncode == 0 else (False, last.partition(". ")[0].rstrip("."))
 
 
 def _prepare(name: str) -> None:

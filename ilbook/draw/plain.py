@@ -49,7 +49,6 @@ class Drawing(Pictures):
         self._drawing = threading.Lock()
 
     def frames(self, qpos: np.ndarray, moving: bool = True) -> np.ndarray:
-        """Pictures (n, size, size, 3) uint8 of joint positions (n, nq); `moving=False` leaves out what can move."""
         qpos = self._checked(qpos)
         out = np.empty((len(qpos), self.size, self.size, 3), np.uint8)
         with self._drawing:

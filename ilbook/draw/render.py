@@ -8,7 +8,6 @@ import os
 import threading
 import warnings
 from multiprocessing.pool import ThreadPool
-from typing import Protocol
 
 import mujoco
 import numpy as np
@@ -21,15 +20,6 @@ from ilbook.errors import UserError
 OPEN = 8  # contexts at a time: each takes 11 MB and more, and opens anew in 20 ms
 SHADOW = 1024  # pixels a side of the map of shadows in nice pictures; 2048 would halve the speed
 LAMP = 0.6  # share of the camera's light that comes from the side in nice pictures
-
-
-class Scene(Protocol):
-    """What can be drawn: a name for errors, a camera of its model, and the model, new at each call; hashable."""
-
-    name: str
-    camera: str
-
-    def load_model(self) -> mujoco.MjModel: ...
 
 
 class Renderer(Pictures):
@@ -55,34 +45,31 @@ class Renderer(Pictures):
             visual.map.shadowclip = min(visual.map.shadowclip, seen / model.stat.extent)
 
     def frames(self, qpos: np.ndarray, moving: bool = True) -> np.ndarray:
-        """Pictures (n, size, size, 3) uint8 of joint positions (n, nq); `moving=False` leaves out what can move."""
         return _in_gl_thread(self._frames, self._checked(qpos), moving)
 
     def _open(self) -> None:
-        """Be the last in the list of the open ones."""
-        if self in _opened:
-            _opened.remove(self)
-        while len(_opened) >= OPEN:
-            _opened.pop(0)._close()
-        _opened.append(self)
+        """Have a context; too many of them cost the oldest one."""
         if self._renderer:
             return
+        while len(_opened) >= OPEN:
+            _opened.pop(0)._close()
         side = self.samples * self.size
         try:
             self._renderer = mujoco.Renderer(self.model, side, side, max_geom=1000)
         except Exception as error:
-            _opened.remove(self)
             raise UserError(
                 f"{gl.choose().name.upper()} drew a test frame, but now fails: {error}; "
                 "set ILBOOK_GL=none to draw without OpenGL"
             ) from error
-        _close_at_exit()
+        _opened.append(self)
+        # Now that mujoco has opened a context, so that it runs before mujoco's own: handlers run last in, first out.
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
 
     def _close(self) -> None:
-        if self._renderer:
-            self._renderer.render(out=self._large)  # makes its context the current one, which closing takes for granted
-            self._renderer.close()
-            self._renderer = None
+        self._renderer.render(out=self._large)  # makes its context the current one, which closing takes for granted
+        self._renderer.close()
+        self._renderer = None
 
     def _frames(self, qpos: np.ndarray, moving: bool) -> np.ndarray:
         self._open()
@@ -122,15 +109,18 @@ class Renderer(Pictures):
                 lamp.pos = self._middle - self.model.stat.extent * np.array(lamp.dir)
 
 
-def renderer(scene: Scene, size: int, nice: bool = False) -> Pictures:
-    """What draws this scene at `size` x `size` pixels; the same object for the same question."""
+def renderer(scene, size: int, nice: bool = False) -> Pictures:
+    """What draws a scene at `size` x `size` pixels; the same object for the same question.
+
+    A scene, such as a task, is hashable and has a name, a camera of its model, and `load_model`, new at each call.
+    """
     if not 8 <= size <= 2048:
         raise UserError(f"{scene.name}: pictures of {size} pixels a side cannot be drawn; choose 8 to 2048")
     return _renderer(scene, size, bool(nice), os.getpid())
 
 
 @functools.cache
-def _renderer(scene: Scene, size: int, nice: bool, process: int) -> Pictures:
+def _renderer(scene, size: int, nice: bool, process: int) -> Pictures:
     lost = _lost()
     if lost:
         warnings.warn("OpenGL does not survive a fork: this process uses the plain drawing", stacklevel=3)
@@ -139,7 +129,7 @@ def _renderer(scene: Scene, size: int, nice: bool, process: int) -> Pictures:
 
 
 # -- one thread owns every OpenGL context, because a context belongs to the thread that made it ------------------------
-_opened: list[Renderer] = []  # with a context, the one that drew last at the end; only that thread touches it
+_opened: list[Renderer] = []  # those with a context, the oldest first; only that thread changes it
 _starting = threading.Lock()
 
 
@@ -154,18 +144,14 @@ def _in_gl_thread(task, *arguments):
 
 @functools.cache
 def _pool() -> ThreadPool:
-    return ThreadPool(1)  # a daemon, which is still there when exit handlers run
+    pool = ThreadPool(1)  # a daemon, which is still there when exit handlers run
+    atexit.register(pool.close)
+    return pool
 
 
 def _lost() -> bool:
     """Whether this is a forked child of a process with contexts: it has the memory, but not the thread."""
     return any(one.process != os.getpid() for one in _opened)
-
-
-@functools.cache
-def _close_at_exit() -> None:
-    # Called after mujoco has opened a context, so before mujoco's own: handlers run last in, first out.
-    atexit.register(_close_all)
 
 
 def _close_all() -> None:

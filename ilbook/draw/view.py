@@ -54,9 +54,8 @@ class View:
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Pixels (..., 2) of points (..., 3), which must lie in front of a perspective camera."""
-        away = points - self.position
         scale = self.size / self.height if self.flat else self.size / (self.height * self.depth(points)[..., None])
-        return away @ (self.axes[:2] * [[1], [-1]]).T * scale + self.size / 2
+        return (points - self.position) @ (self.axes[:2] * [[1], [-1]]).T * scale + self.size / 2
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:
         """Pixels (n, 2) of points (n, 3) of the world; nan for what lies behind a perspective camera."""
@@ -125,11 +124,6 @@ class Pictures(ABC):
     @abstractmethod
     def frames(self, qpos: np.ndarray, moving: bool = True) -> np.ndarray:
         """Pictures (n, size, size, 3) uint8 of joint positions (n, nq); `moving=False` leaves out what can move."""
-
-    @property
-    def window(self) -> tuple[float, float, float, float]:
-        """See `View.window`; raises UserError where the picture has none."""
-        return self.view.window
 
     def _place(self, positions: np.ndarray) -> None:
         """Joint positions (nq,) are what is drawn next."""

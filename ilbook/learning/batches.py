@@ -89,7 +89,6 @@ class GoalBatches(WindowBatches):
 
     def __init__(self, episodes: Episodes, achieved: str, ahead: int = 1_000_000, weights: np.ndarray | None = None):
         super().__init__(episodes, weights)
-        used.note("learning.batches")
         self.achieved, self.ahead = achieved, ahead
         self.goals = torch.as_tensor(np.asarray(episodes[achieved]), dtype=torch.float32)
         self.last = torch.as_tensor(np.repeat(episodes.episode_ends - 1, episodes.lengths))
@@ -117,10 +116,7 @@ class MixedBatches:
         self.second.prepare(policy)
 
     def draw(self, size: int, generator: torch.Generator) -> Batch:
-        one, two = self.first.draw(size - size // 2, generator), self.second.draw(size // 2, generator)
-        joined = {
-            field.name: torch.cat([getattr(one, field.name), getattr(two, field.name)])
-            for field in fields(Batch)
-            if field.name != "obs"
-        }
-        return Batch({name: torch.cat([one.obs[name], two.obs[name]]) for name in one.obs}, **joined)
+        parts = [self.first.draw(size - size // 2, generator), self.second.draw(size // 2, generator)]
+        obs = {name: torch.cat([part.obs[name] for part in parts]) for name in parts[0].obs}
+        rest = {field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Batch)[1:]}
+        return Batch(obs, **rest)
