@@ -40,7 +40,7 @@ class Snapshot:
     weights: dict[str, torch.Tensor]
     history: dict[str, list[float]]
     raw: dict[str, torch.Tensor]  # the state dict that is trained
-    rest: tuple  # averaged weights, optimiser, generator, losses since the last entry of the history
+    rest: dict  # averaged weights, optimiser, generator, losses since the last entry of the history ("running")
 
 
 def rate(step: int, settings: Training) -> float:
@@ -139,7 +139,8 @@ class _Run:
         mean = dict(zip(map(id, self.parameters), self.averaged, strict=True)) if self.settings.average else {}
         raw = {name: value.detach().clone() for name, value in state.items()}
         weights = {name: mean.get(id(value), value).detach().clone() for name, value in state.items()}
-        rest = self.averaged, self.optimiser.state_dict(), self.generator.get_state(), self.running
+        rest = {"averaged": self.averaged, "running": self.running}
+        rest |= {"optimiser": self.optimiser.state_dict(), "generator": self.generator.get_state()}
         return Snapshot(self.step, weights, copy.deepcopy(self.history), raw, copy.deepcopy(rest))
 
     def go_back(self, old: Snapshot) -> None:
@@ -147,7 +148,7 @@ class _Run:
         if old.step > self.settings.steps:
             raise UserError(f"the snapshot has {old.step} steps, the training only {self.settings.steps}; raise steps")
         self.policy.load_state_dict(old.raw)
-        self.step, self.history = old.step, copy.deepcopy(old.history)
-        self.averaged, optimiser, generator, self.running = copy.deepcopy(old.rest)
-        self.optimiser.load_state_dict(optimiser)
-        self.generator.set_state(generator)
+        self.step, self.history, rest = old.step, copy.deepcopy(old.history), copy.deepcopy(old.rest)
+        self.averaged, self.running = rest["averaged"], rest["running"]
+        self.optimiser.load_state_dict(rest["optimiser"])
+        self.generator.set_state(rest["generator"])

@@ -163,7 +163,6 @@ class Run:
         task: "Task",
         arms: "Mapping[str, Trained | Controller | Mapping[int, Controller] | Sequence]",
         starts: Sequence[int],
-        batch: int | None = None,
     ) -> "Comparison":
         """All arms from the same starts; what was trained executes whole chunks, unless `executing` says otherwise.
 
@@ -176,7 +175,7 @@ class Run:
             arms = {name: _executing(arm) for name, arm in arms.items()}
         total = len(starts) * sum(map(_size, arms.values()))
         with bar(total, "episodes") as shown:
-            return compare(task, arms, starts, batch, shown.update)
+            return compare(task, arms, starts, shown.update)
 
     def declare(self, claim: "Claim") -> None:
         """Promise to judge `claim` before the run ends; refused once its policy has been evaluated in this run.

@@ -48,18 +48,14 @@ class Policy(nn.Module, ABC):
     """A function from what B copies saw to the next `horizon` actions, in SI units; `act` checks, `plan` answers.
 
     `inputs` names what it looks at and the shape of one step of it, as in {"obs": (18,)}; "goal" is not windowed, and
-    "action" stands for the executed actions (B, n_past, A) beside "action_valid". `noise_shape` is the shape of the
-    standard normal numbers that one answer takes, None for a policy without chance; `memory_shapes` names what a copy
-    remembers from one look to the next; `stride` dictates how many actions are executed.
-
-    Its normalisers are child modules, so that its state dict restores everything. `relative_to` names the entries of
+    "action" stands for the executed actions (B, n_past, A) beside "action_valid". `relative_to` names the entries of
     the last "obs" that hold the present position; the network then predicts how far each action lies from it, as in
     Chi et al. 2024 (UMI), which keeps small moves visible beside a large workspace.
     """
 
-    noise_shape: Shape | None = None
-    memory_shapes: Mapping[str, Shape] = {}
-    stride: int | None = None
+    noise_shape: Shape | None = None  # of the standard normal numbers that one answer takes; None: no chance
+    memory_shapes: Mapping[str, Shape] = {}  # what a copy remembers from one look to the next
+    stride: int | None = None  # dictates how many actions are executed
     columns: Mapping[str, object] = {}  # what tells it apart in a table
 
     def __init__(self, inputs: dict[str, Shape], action_size: int, windows: Windows, relative_to: Shape | None = None):

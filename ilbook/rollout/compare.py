@@ -12,7 +12,7 @@ from ilbook import used
 from ilbook.control.base import Controller
 from ilbook.errors import UserError, unknown
 from ilbook.rollout import EVALUATED
-from ilbook.rollout.evaluate import Rollout, check_starts, evaluate
+from ilbook.rollout.evaluate import Rollout, evaluate
 from ilbook.tasks.base import Task
 
 LETTERS, DIGITS = "ABCDEFGHKLMNPQRSTUVWXYZ", "23456789"  # nothing that looks like something else
@@ -42,18 +42,14 @@ def compare(
     task: Task,
     arms: Mapping[str, Arm | Sequence[Arm]],
     start_seeds: Sequence[int],
-    batch: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Comparison:
     """Run every policy, in each of its trainings, from the same starts; a `Blind` in place of the dict hides names.
 
-    A list of arms under one name is one policy executed in several ways, which the table's columns tell apart. At most
-    `batch` episodes run at a time (default: all): the split changes no number. `progress(episodes that ended)`.
+    A list of arms under one name is one policy executed in several ways, which the table's columns tell apart.
+    `progress(episodes that ended just now)`.
     """
-    starts = check_starts(start_seeds)
     used.note("rollout.compare")
-    if batch is not None and batch < 1:
-        raise UserError(f"batch is {batch}; give the number of episodes to run at a time, at least 1")
     if not arms:
         raise UserError("a comparison needs at least one policy; give {name: controller}")
     rollouts = []
@@ -65,20 +61,10 @@ def compare(
                         f"policy {name!r} is a {type(controller).__name__}; give a controller, such as "
                         "RecedingHorizon(policy), or one for each training seed"
                     )
-                rollouts.append(_in_batches(task, controller, starts, name, train_seed, batch, progress))
+                rollouts.append(evaluate(task, controller, start_seeds, name, train_seed, progress=progress))
         if isinstance(arms, Blind):
             arms.scored(name)
     return Comparison(tuple(rollouts))
-
-
-def _in_batches(task, controller, starts, name, train_seed, batch, progress) -> Rollout:
-    size = batch if batch and len(set(starts)) == len(starts) else len(starts)
-    parts = [
-        evaluate(task, controller, starts[first : first + size], name, train_seed, progress=progress)
-        for first in range(0, len(starts), size)
-    ]
-    table = pd.concat([part.table for part in parts], ignore_index=True)
-    return Rollout(table, [states for part in parts for states in part.states])
 
 
 class Blind(Mapping[str, Arm]):

@@ -17,21 +17,16 @@ from ilbook.rollout import EVALUATED, WALL_TIME
 from ilbook.rollout.play import play
 from ilbook.tasks.base import Task
 
-MOST_NAMED = 5  # starts in a message
-
 
 @dataclass(frozen=True)
 class Rollout:
     """What happened: a table with one row per episode, and the states that were visited.
 
-    All of the table follows from policy, task and starts, except the column `wall_seconds`: the share of an episode in
-    the time that its batch took. `Run.table` and claims refuse that column, because results repeat byte by byte.
+    All of it follows from policy, task and starts, except the column `wall_seconds`: the share of an episode in the
+    time that its batch took. `invalid` is 1 where a number that is not finite ended the episode, as a failure.
     """
 
-    # policy, train_seed, start, success, score, length, what the controller says of itself (n_exec, ...), the
-    # milestones of the task (its `info`), perturbation, invalid (1: a number that is not finite ended the episode, as a
-    # failure), wall_seconds
-    table: pd.DataFrame
+    table: pd.DataFrame  # its columns: see `evaluate`; n_exec and such are the controller's, milestones the task's
     states: list[np.ndarray]  # per episode (length + 1, S)
 
 
@@ -80,7 +75,7 @@ def evaluate(
     if invalid := [start for start, broken in zip(starts, sim.invalid, strict=True) if broken]:
         print(
             f"{policy}: {len(invalid)} of {len(starts)} episodes ended by a number that is not finite "
-            f"(start {listed(invalid, MOST_NAMED)}); they count as failures"
+            f"(start {listed(invalid, 5)}); they count as failures"
         )
     return Rollout(table, [path[i, : n + 1] for i, n in enumerate(sim.length)])
 
@@ -99,6 +94,7 @@ def check_starts(start_seeds: Sequence[int]) -> list[int]:
     seeds = [int(seed) for seed in seeds]
     twice = [seed for seed, count in sorted(Counter(seeds).items()) if count > 1]
     if twice and len(set(seeds)) > 1:
-        named = listed(twice, MOST_NAMED)
-        raise UserError(f"start {named} is listed more than once and would count twice; list each start once")
+        raise UserError(
+            f"start {listed(twice, 5)} is listed more than once and would count twice; list each start once"
+        )
     return seeds

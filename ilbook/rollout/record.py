@@ -63,9 +63,9 @@ def demonstrate(
 ) -> Episodes:
     """`n` successful demonstrations: arrays state (T, S) and action (T, A), float32. Actions are the clean targets.
 
-    `style` is the expert's `human` unless told. Starts whose demonstration fails are passed over; `meta["tried"]` tells
-    how many were needed. `patience` multiplies the time that an episode may take: slow operators need it. An expert
-    that takes turns shows its modes one after the other, unless the style has one, and tries a failed one again.
+    `style` is the expert's `human` unless told; `patience` multiplies the time that an episode may take. Starts whose
+    demonstration fails are passed over, `meta["tried"]` counts all. An expert that takes turns shows its modes one
+    after the other, unless the style has one, and tries a failed one again.
     """
     if n < 1:
         raise UserError(f"{n} demonstrations asked for; ask for at least 1")
