@@ -11,7 +11,6 @@ from PIL import Image
 
 from ilbook.errors import UserError
 
-AIMED = (mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY, mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODYCOM)
 PARALLEL = 1e-6  # a cosine below this is zero
 SAMPLES = 2  # a side of a pixel, averaged where edges are to be smooth: a third of the speed
 MANY = 1024  # pixels a side that are smooth enough without
@@ -37,7 +36,7 @@ class View:
         index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
         if index < 0:
             raise UserError(f"the model has no camera named {camera!r}; add one to the task's xml")
-        aim = model.cam_targetbodyid[index] if model.cam_mode[index] in AIMED else 0
+        aim = max(model.cam_targetbodyid[index], 0)  # the world, where it follows no body
         if model.body_weldid[model.cam_bodyid[index]] or model.body_weldid[aim]:
             raise UserError(f"the camera {camera!r} moves with a body; pictures need one that stands still")
         data = mujoco.MjData(model)
