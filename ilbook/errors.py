@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-MOST_LISTED = 12  # a longer list of valid names hides the sentence that carries it
-
 
 class UserError(Exception):
     """The input was wrong, not the program. The command line prints the sentence and exits with status 2."""
@@ -20,7 +18,10 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> UserError:
         return UserError(f"unknown {kind} {name!r}; there is no {kind} to choose from")
     wanted = str(name).lower()
     nearest = max(names, key=lambda candidate: SequenceMatcher(None, wanted, candidate.lower()).ratio())
-    listed = ", ".join(names[:MOST_LISTED])
-    if len(names) > MOST_LISTED:
-        listed += f" and {len(names) - MOST_LISTED} more"
-    return UserError(f"unknown {kind} {name!r}; nearest valid name: {nearest!r} (valid: {listed})")
+    return UserError(f"unknown {kind} {name!r}; nearest valid name: {nearest!r} (valid: {listed(names)})")
+
+
+def listed(names: Iterable[object], most: int = 12) -> str:
+    """Names as words; no more than `most`, because a longer list hides the sentence that carries it."""
+    names = [str(name) for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

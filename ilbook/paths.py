@@ -15,23 +15,16 @@ class NoEncoder(UserError):
 def root() -> Path:
     """The repository: `$ILBOOK_ROOT`, else the nearest folder above here, or above the package, with notebooks."""
     given = os.environ.get("ILBOOK_ROOT")
+    here = Path.cwd()
+    for folder in [Path(given).resolve()] if given else [here, *here.parents, *Path(__file__).resolve().parents]:
+        if (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
+            return folder
     if given:
-        folder = Path(given).resolve()
-        if not _is_root(folder):
-            raise UserError(f"ILBOOK_ROOT={given} holds no notebooks/ and pyproject.toml; point it at the repository")
-        return folder
-    for start in (Path.cwd(), Path(__file__).resolve()):
-        for folder in (start, *start.parents):
-            if _is_root(folder):
-                return folder
+        raise UserError(f"ILBOOK_ROOT={given} holds no notebooks/ and pyproject.toml; point it at the repository")
     raise UserError(
-        f"no repository found above {Path.cwd()}; change into the folder with notebooks/ and pyproject.toml, "
+        f"no repository found above {here}; change into the folder with notebooks/ and pyproject.toml, "
         "or set ILBOOK_ROOT to it"
     )
-
-
-def _is_root(folder: Path) -> bool:
-    return (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file()
 
 
 def write_file(path: Path, content: str | bytes) -> None:

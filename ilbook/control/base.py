@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
@@ -32,14 +32,6 @@ class Decision:
     chunk: np.ndarray | None = None
     window: dict[str, np.ndarray] | None = None
     more: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-class World(Protocol):
-    """What a controller needs of a simulation, or of a robot: the present command (N, A), and looks."""
-
-    command: np.ndarray
-
-    def see(self, inputs: Sequence[str], copies: np.ndarray | None = None) -> dict[str, np.ndarray]: ...
 
 
 class Controller(ABC):
@@ -109,8 +101,11 @@ class Controller(ABC):
     def action(self, alive: np.ndarray, command: np.ndarray) -> Decision:
         """What to execute now; whoever has no plan holds its command (N, A)."""
 
-    def decide(self, world: World, alive: np.ndarray) -> Decision:
-        """Look, answer and act for the copies that are alive (N,): once in every control step."""
+    def decide(self, world, alive: np.ndarray) -> Decision:
+        """Look, answer and act for the copies that are alive (N,): once in every control step.
+
+        `world`, a simulation or a robot, has the present `command` (N, A), and `see(inputs, copies)` gives looks.
+        """
         self._known((), len(alive))
         self._now += 1
         self._hand_in()  # first, because a question may promise what these answers say

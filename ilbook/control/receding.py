@@ -12,9 +12,8 @@ from ilbook.errors import UserError
 from ilbook.policies.base import Policy, device
 
 # Products of few rows take another path through the library and differ in their last bits (up to 6e-7), which contact
-# then amplifies. Of 240 small networks, asked for 1 to 127 rows each on one thread, 236 differ as they are; of those
-# called with whole multiples of 8 rows 3 (convolutions), of 16 none, with two threads and 1,008 rows neither (torch
-# 2.13, MKL 2024.2, AMD EPYC).
+# then amplifies: those of 236 in 240 small networks as they are, of 3 when called with whole multiples of 8 rows, of
+# none with 16 (torch 2.13, MKL 2024.2, AMD EPYC).
 ROWS = 16
 
 
@@ -40,9 +39,7 @@ class RecedingHorizon(Controller):
         horizon, stride = policy.windows.horizon, policy.stride
         n_exec = (stride or max(1, horizon - delay)) if n_exec is None else n_exec
         if not 1 <= n_exec <= horizon:
-            raise UserError(
-                f"n_exec is {n_exec}; this policy predicts {horizon} actions, so 1 to {horizon} can be executed"
-            )
+            raise UserError(f"n_exec is {n_exec}; this policy predicts {horizon} actions, so 1 to {horizon} fit")
         self.n_exec = max(n_exec, delay)  # control steps between two questions
         if delay < 0 or self.n_exec + delay > horizon:
             raise UserError(

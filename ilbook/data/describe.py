@@ -7,6 +7,7 @@ they tell where to look.
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError
@@ -32,14 +33,18 @@ def describe(episodes: Episodes, hz: float, seed: int = 0) -> dict[str, float]:
     distance = np.linalg.norm(moves, axis=1)
     typical = float(np.median(distance[same & (distance > 1e-6)]))
     resting = same & (distance < RESTING * typical)
+    pauses = np.bincount(ndimage.label(resting)[0])[1:]  # how long each lasts
+    moving = same & (distance > RESTING * typical)
+    both = moving[:-1] & moving[1:]
+    cosine = (moves[:-1] * moves[1:])[both].sum(axis=1) / (distance[:-1] * distance[1:])[both]
     return {
         "episodes": len(episodes),
         "steps": episodes.n_steps,
         "seconds": float(np.median(episodes.lengths)) / hz,
         "speed": typical * hz,
         "resting": float(resting[same].mean()),
-        "rests": _long_rests(resting, round(LONG_REST * hz)) / len(episodes),
-        "turning": _turning(moves, same, distance > RESTING * typical),
+        "rests": int((pauses >= round(LONG_REST * hz)).sum()) / len(episodes),
+        "turning": float(np.arccos(np.clip(cosine, -1, 1)).mean()),
         "disagreement": disagreement(episodes, seed) / typical,
     }
 
@@ -73,16 +78,3 @@ def _moves(episodes: Episodes) -> tuple[np.ndarray, np.ndarray]:
     same = np.ones(len(action), dtype=bool)
     same[episodes.episode_ends - 1] = False
     return moves, same
-
-
-def _long_rests(resting: np.ndarray, least: int) -> int:
-    """How many runs of at least `least` resting steps there are."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], resting.astype(int), [0]])))
-    return int((edges[1::2] - edges[::2] >= max(least, 1)).sum())
-
-
-def _turning(moves: np.ndarray, same: np.ndarray, moving: np.ndarray) -> float:
-    both = (same & moving)[:-1] & (same & moving)[1:]
-    one, two = moves[:-1][both], moves[1:][both]
-    cosine = (one * two).sum(axis=1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1))
-    return float(np.arccos(np.clip(cosine, -1, 1)).mean())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ilbook.errors import UserError
+from ilbook.errors import UserError, unknown
 
-PIECE = 65_536  # steps that are checked at a time
 
 @dataclass(frozen=True)
 class Episodes:
@@ -21,6 +20,12 @@ class Episodes:
     arrays: dict[str, np.ndarray]
     episode_ends: np.ndarray
     meta: dict = field(default_factory=dict)  # where the data come from
+
+    @classmethod
+    def joined(cls, parts: Sequence[dict[str, np.ndarray]], meta: dict) -> Episodes:
+        """Episodes that are given each by its arrays."""
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return cls(arrays, np.cumsum([len(part["action"]) for part in parts]), meta)
 
     def __post_init__(self):
         ends = self.episode_ends
@@ -35,18 +40,13 @@ class Episodes:
         if "action" not in self.arrays:
             raise UserError(f"episodes need an array 'action'; there are {', '.join(sorted(self.arrays)) or 'none'}")
         for name, array in self.arrays.items():
-            if array.ndim == 0 or len(array) != ends[-1]:
-                steps = len(array) if array.ndim else "no"
+            steps = len(array) if array.ndim else "no"
+            if steps != ends[-1]:
                 raise UserError(f"array '{name}' has {steps} steps, but the last episode ends at {ends[-1]}")
-            # In pieces, because an array may be larger than memory.
-            for start in range(0, len(array) if np.issubdtype(array.dtype, np.floating) else 0, PIECE):
-                part = array[start : start + PIECE]
-                if not (finite := np.isfinite(part)).all():
-                    row, *rest = (int(i) for i in np.argwhere(~finite)[0])
-                    raise UserError(
-                        f"array '{name}' holds {part[(row, *rest)]} at index {(start + row, *rest)}; "
-                        "demonstrations must be finite"
-                    )
+            # The extremes tell, and take no memory, which the array may exceed.
+            if array.dtype.kind == "f" and array.size and not np.isfinite([array.min(), array.max()]).all():
+                at = tuple(np.argwhere(~np.isfinite(array))[0].tolist())
+                raise UserError(f"array '{name}' holds {array[at]} at index {at}; demonstrations must be finite")
 
     def __len__(self) -> int:
         return len(self.episode_ends)
@@ -66,8 +66,6 @@ class Episodes:
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.arrays:
-            from ilbook.errors import unknown
-
             raise unknown("array", name, self.arrays)
         return self.arrays[name]
 
@@ -84,8 +82,7 @@ class Episodes:
         parts = [self.episode(i) for i in indices]
         if not parts:
             raise UserError("select got no episodes; name at least one")
-        arrays = {name: np.concatenate([part[name] for part in parts]) for name in self.arrays}
-        return Episodes(arrays, np.cumsum([len(part["action"]) for part in parts]), self.meta)
+        return Episodes.joined(parts, self.meta)
 
     def with_array(self, name: str, array: np.ndarray) -> Episodes:
         """The same episodes with one array added or replaced."""

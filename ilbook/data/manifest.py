@@ -14,7 +14,6 @@ from ilbook.data.episodes import Episodes
 from ilbook.errors import UserError, unknown
 from ilbook.paths import root
 
-KEYS = ("file", "task", "sha256", "bytes", "episodes", "steps", "generator", "seed", "engine")
 FILM_SIDE = 96  # pixels, as everywhere in the literature
 FILM_EPISODES = 20  # whose pictures are in one film, which keeps each file far below two megabytes
 
@@ -25,11 +24,7 @@ def path() -> Path:
 
 def entries() -> dict[str, dict]:
     """Name of each data set -> its entry; empty when nothing was made yet."""
-    listed = files.read_json(path(), "data/manifest.json") if path().is_file() else {}
-    for name, entry in listed.items():
-        if absent := [key for key in KEYS if key not in entry]:
-            raise UserError(f"data/manifest.json: entry '{name}' lacks {', '.join(absent)}; make the data set again")
-    return listed
+    return files.read_json(path(), "data/manifest.json") if path().is_file() else {}
 
 
 def record(name: str, entry: dict) -> None:
@@ -46,11 +41,9 @@ def check() -> list[str]:
     listed = entries()
     for name, entry in listed.items():
         for path, digest in _files(entry).items():
-            shown = path.relative_to(root()).as_posix()
-            if not path.is_file():
-                raise UserError(f"{shown} is listed but missing; make it with 'ilbook data make {name}'")
-            if sha256(path) != digest:
-                raise UserError(f"{shown} is not the file that the manifest lists; make '{name}' again")
+            if not path.is_file() or sha256(path) != digest:
+                shown = path.relative_to(root()).as_posix()
+                raise UserError(f"{shown} is not the file that the manifest lists; 'ilbook data make {name}' makes it")
         _read(entry)
     if not listed:
         raise UserError("data/manifest.json lists no data set; make one with 'ilbook data make pusht'")

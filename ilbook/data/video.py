@@ -21,9 +21,7 @@ class Writer:
     Not imageio-ffmpeg's own writer, which does not tell whether the encoder failed, as it does on a full disk.
     """
 
-    def __init__(
-        self, path: Path, height: int, width: int, fps: int, quality: int = QUALITY, key_frames: int = KEY_FRAMES
-    ):
+    def __init__(self, path: Path, height: int, width: int, fps: int, quality=QUALITY, key_frames=KEY_FRAMES):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         command = [
@@ -31,9 +29,7 @@ class Writer:
             "-r", str(fps), "-i", "-", "-c:v", "libx264", "-preset", "fast", "-crf", str(quality),
             "-g", str(key_frames), "-bf", "0", "-pix_fmt", "yuv420p", "-r", str(fps), str(path),
         ]  # fmt: skip
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def add(self, frames: np.ndarray) -> None:
         try:

@@ -38,10 +38,8 @@ class Windows:
 
     def __post_init__(self):
         if self.n_obs < 1 or self.horizon < 1 or self.n_past < 0:
-            raise UserError(
-                "a window needs n_obs >= 1, horizon >= 1 and n_past >= 0, "
-                f"not {self.n_obs}, {self.horizon} and {self.n_past}"
-            )
+            given = f"{self.n_obs}, {self.horizon} and {self.n_past}"
+            raise UserError(f"a window needs n_obs >= 1, horizon >= 1 and n_past >= 0, not {given}")
 
     def indices(self, episodes: Episodes) -> Rows:
         """The rows of the window around every step of the episodes."""

@@ -29,9 +29,7 @@ class Drawing(Pictures):
         back = FAR * view.axes[2] if view.flat else view.axes[2]
         self._eye = view.position + back if view.flat else view.position
         self._rays = across[:, None] * view.axes[0] - across[:, None, None] * view.axes[1] - back  # (side, side, 3)
-        mujoco.mj_kinematics(model, self._data)
-        mujoco.mj_comPos(model, self._data)
-        mujoco.mj_camlight(model, self._data)
+        self._place(model.qpos0)
         colourless = (model.geom_matid >= 0) & np.isclose(model.geom_rgba, PLAIN).all(axis=1)
         self._rgba = model.geom_rgba.copy()
         self._rgba[colourless] = model.mat_rgba[model.geom_matid[colourless]]
@@ -51,13 +49,11 @@ class Drawing(Pictures):
         self._drawing = threading.Lock()
 
     def frames(self, qpos: np.ndarray, moving: bool = True) -> np.ndarray:
-        """Pictures (n, size, size, 3) uint8 of joint positions (n, nq); `moving=False` leaves out what can move."""
         qpos = self._checked(qpos)
         out = np.empty((len(qpos), self.size, self.size, 3), np.uint8)
         with self._drawing:
             for row, positions in zip(out, qpos, strict=True):
-                self._data.qpos[:] = positions
-                mujoco.mj_kinematics(self.model, self._data)
+                self._place(positions)
                 picture, depth = self._empty.copy(), self._behind.copy()
                 for geoms in self._later:
                     self._add(geoms if moving else geoms[~self.moves[geoms]], picture, depth)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import atexit
 import functools
 import os
-import queue
 import threading
 import warnings
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Protocol, TypeVar
+from multiprocessing.pool import ThreadPool
 
 import mujoco
 import numpy as np
@@ -20,19 +17,9 @@ from ilbook.draw.plain import Drawing
 from ilbook.draw.view import Pictures
 from ilbook.errors import UserError
 
-T = TypeVar("T")
 OPEN = 8  # contexts at a time: each takes 11 MB and more, and opens anew in 20 ms
 SHADOW = 1024  # pixels a side of the map of shadows in nice pictures; 2048 would halve the speed
 LAMP = 0.6  # share of the camera's light that comes from the side in nice pictures
-
-
-class Scene(Protocol):
-    """What can be drawn: a name for errors, a camera of its model, and the model, new at each call; hashable."""
-
-    name: str
-    camera: str
-
-    def load_model(self) -> mujoco.MjModel: ...
 
 
 class Renderer(Pictures):
@@ -40,8 +27,7 @@ class Renderer(Pictures):
 
     def __init__(self, model: mujoco.MjModel, size: int, camera: str = "top", nice: bool = False):
         super().__init__(model, size, camera, smooth=True)
-        self.nice = nice
-        self._camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
+        self.nice, self.camera, self.process = nice, camera, os.getpid()
         self._large = np.empty((self.samples * size, self.samples * size, 3), np.uint8)
         self._option = mujoco.MjvOption()
         self._option.sitegroup[:] = 0  # sites are marks for the program
@@ -57,38 +43,33 @@ class Renderer(Pictures):
             self._middle = self.view.position - ahead * self.view.axes[2]
             seen = self.view.height * (1.0 if self.view.flat else ahead)
             visual.map.shadowclip = min(visual.map.shadowclip, seen / model.stat.extent)
-        _in_gl_thread(self._open)
 
     def frames(self, qpos: np.ndarray, moving: bool = True) -> np.ndarray:
-        """Pictures (n, size, size, 3) uint8 of joint positions (n, nq); `moving=False` leaves out what can move."""
-        qpos = self._checked(qpos)
-        return _in_gl_thread(lambda: self._frames(qpos, moving))
+        return _in_gl_thread(self._frames, self._checked(qpos), moving)
 
     def _open(self) -> None:
-        """Be the last in the list of the open ones."""
-        if self in _opened:
-            _opened.remove(self)
-        while len(_opened) >= OPEN:
-            _opened.pop(0)._close()
-        _opened.append(self)
+        """Have a context; too many of them cost the oldest one."""
         if self._renderer:
             return
+        while len(_opened) >= OPEN:
+            _opened.pop(0)._close()
         side = self.samples * self.size
         try:
             self._renderer = mujoco.Renderer(self.model, side, side, max_geom=1000)
         except Exception as error:
-            _opened.remove(self)
             raise UserError(
                 f"{gl.choose().name.upper()} drew a test frame, but now fails: {error}; "
                 "set ILBOOK_GL=none to draw without OpenGL"
             ) from error
-        _close_at_exit()
+        _opened.append(self)
+        # Now that mujoco has opened a context, so that it runs before mujoco's own: handlers run last in, first out.
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
 
     def _close(self) -> None:
-        if self._renderer:
-            self._renderer.render(out=self._large)  # makes its context the current one, which closing takes for granted
-            self._renderer.close()
-            self._renderer = None
+        self._renderer.render(out=self._large)  # makes its context the current one, which closing takes for granted
+        self._renderer.close()
+        self._renderer = None
 
     def _frames(self, qpos: np.ndarray, moving: bool) -> np.ndarray:
         self._open()
@@ -97,11 +78,8 @@ class Renderer(Pictures):
         if not moving:
             self.model.geom_rgba[self.moves, 3] = 0
         for row, positions in zip(out, qpos, strict=True):
-            self._data.qpos[:] = positions
-            mujoco.mj_kinematics(self.model, self._data)
-            mujoco.mj_comPos(self.model, self._data)  # a light may follow a centre of mass
-            mujoco.mj_camlight(self.model, self._data)
-            self._renderer.update_scene(self._data, self._camera, self._option)
+            self._place(positions)
+            self._renderer.update_scene(self._data, self.camera, self._option)
             if self.nice:
                 self._light(self._renderer.scene)
             self._renderer.render(out=self._large)
@@ -131,69 +109,52 @@ class Renderer(Pictures):
                 lamp.pos = self._middle - self.model.stat.extent * np.array(lamp.dir)
 
 
-def renderer(scene: Scene, size: int, nice: bool = False) -> Pictures:
-    """What draws this scene at `size` x `size` pixels; the same object for the same question."""
+def renderer(scene, size: int, nice: bool = False) -> Pictures:
+    """What draws a scene at `size` x `size` pixels; the same object for the same question.
+
+    A scene, such as a task, is hashable and has a name, a camera of its model, and `load_model`, new at each call.
+    """
     if not 8 <= size <= 2048:
         raise UserError(f"{scene.name}: pictures of {size} pixels a side cannot be drawn; choose 8 to 2048")
-    return _renderer(scene, size, bool(nice))
+    return _renderer(scene, size, bool(nice), os.getpid())
 
 
 @functools.cache
-def _renderer(scene: Scene, size: int, nice: bool) -> Pictures:
-    if _orphaned:
+def _renderer(scene, size: int, nice: bool, process: int) -> Pictures:
+    lost = _lost()
+    if lost:
         warnings.warn("OpenGL does not survive a fork: this process uses the plain drawing", stacklevel=3)
-    kind = Drawing if _orphaned or gl.choose().name == "none" else Renderer
+    kind = Drawing if lost or gl.choose().name == "none" else Renderer
     return kind(scene.load_model(), size, scene.camera, nice)
 
 
 # -- one thread owns every OpenGL context, because a context belongs to the thread that made it ------------------------
-_jobs: queue.SimpleQueue | None = None
-_opened: list[Renderer] = []  # with a context, the one that drew last at the end; only that thread touches it
+_opened: list[Renderer] = []  # those with a context, the oldest first; only that thread changes it
 _starting = threading.Lock()
-_orphaned = False  # whether this is a forked child of a process with contexts: it has the memory, but not the thread
 
 
-def _in_gl_thread(task: Callable[[], T]) -> T:
+def _in_gl_thread(task, *arguments):
     """The result of `task`, called in the thread of the contexts."""
-    global _jobs
-    if _orphaned:
+    if _lost():
         raise UserError("OpenGL does not survive a fork; start this process with the method 'spawn'")
     with _starting:
-        if _jobs is None:
-            _jobs = queue.SimpleQueue()
-            # A daemon is still there when exit handlers run, and never keeps the process alive.
-            threading.Thread(target=_work, args=(_jobs,), name="ilbook-gl", daemon=True).start()
-    future: Future[T] = Future()
-    _jobs.put((future, task))
-    return future.result()
-
-
-def _work(jobs: queue.SimpleQueue) -> None:
-    while True:
-        future, task = jobs.get()
-        try:
-            future.set_result(task())
-        except BaseException as error:  # whatever it is, it belongs to the caller
-            future.set_exception(error)
+        pool = _pool()
+    return pool.apply(task, arguments)
 
 
 @functools.cache
-def _close_at_exit() -> None:
-    # Called after mujoco has opened a context, so before mujoco's own: handlers run last in, first out.
-    atexit.register(_close_all)
+def _pool() -> ThreadPool:
+    pool = ThreadPool(1)  # a daemon, which is still there when exit handlers run
+    atexit.register(pool.close)
+    return pool
+
+
+def _lost() -> bool:
+    """Whether this is a forked child of a process with contexts: it has the memory, but not the thread."""
+    return any(one.process != os.getpid() for one in _opened)
 
 
 def _close_all() -> None:
     """Free the contexts in their thread, when the process ends."""
-    if not _orphaned:
+    if not _lost():
         _in_gl_thread(lambda: [one._close() for one in _opened])
-
-
-def _after_fork() -> None:
-    global _orphaned
-    _orphaned = _jobs is not None
-    _renderer.cache_clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

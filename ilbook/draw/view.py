@@ -11,7 +11,6 @@ from PIL import Image
 
 from ilbook.errors import UserError
 
-AIMED = (mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODY, mujoco.mjtCamLight.mjCAMLIGHT_TARGETBODYCOM)
 PARALLEL = 1e-6  # a cosine below this is zero
 SAMPLES = 2  # a side of a pixel, averaged where edges are to be smooth: a third of the speed
 MANY = 1024  # pixels a side that are smooth enough without
@@ -37,15 +36,11 @@ class View:
         index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, camera)
         if index < 0:
             raise UserError(f"the model has no camera named {camera!r}; add one to the task's xml")
-        aim = model.cam_targetbodyid[index] if model.cam_mode[index] in AIMED else 0
+        aim = max(model.cam_targetbodyid[index], 0)  # the world, where it follows no body
         if model.body_weldid[model.cam_bodyid[index]] or model.body_weldid[aim]:
             raise UserError(f"the camera {camera!r} moves with a body; pictures need one that stands still")
-        if model.cam_sensorsize[index].any():
-            raise UserError(f"the camera {camera!r} has a sensorsize; give it a fovy instead")
         data = mujoco.MjData(model)
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_comPos(model, data)
-        mujoco.mj_camlight(model, data)
+        place(model, data)
         # The name of this field changed within MuJoCo 3. In it, a flat camera's fovy is a length in metres.
         flat = bool(getattr(model, "cam_projection", getattr(model, "cam_orthographic", None))[index])
         angle = float(model.cam_fovy[index])
@@ -58,9 +53,8 @@ class View:
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """Pixels (..., 2) of points (..., 3), which must lie in front of a perspective camera."""
-        away = points - self.position
         scale = self.size / self.height if self.flat else self.size / (self.height * self.depth(points)[..., None])
-        return away @ (self.axes[:2] * [[1], [-1]]).T * scale + self.size / 2
+        return (points - self.position) @ (self.axes[:2] * [[1], [-1]]).T * scale + self.size / 2
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:
         """Pixels (n, 2) of points (n, 3) of the world; nan for what lies behind a perspective camera."""
@@ -109,6 +103,13 @@ class View:
         return float(x - across), float(x + across), float(y - upward), float(y + upward)
 
 
+def place(model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    """Put bodies, cameras and lights, which may follow a centre of mass, where the joint positions say."""
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_comPos(model, data)
+    mujoco.mj_camlight(model, data)
+
+
 class Pictures(ABC):
     """What draws the states of one model through one camera at one size."""
 
@@ -123,10 +124,10 @@ class Pictures(ABC):
     def frames(self, qpos: np.ndarray, moving: bool = True) -> np.ndarray:
         """Pictures (n, size, size, 3) uint8 of joint positions (n, nq); `moving=False` leaves out what can move."""
 
-    @property
-    def window(self) -> tuple[float, float, float, float]:
-        """See `View.window`; raises UserError where the picture has none."""
-        return self.view.window
+    def _place(self, positions: np.ndarray) -> None:
+        """Joint positions (nq,) are what is drawn next."""
+        self._data.qpos[:] = positions
+        place(self.model, self._data)
 
     def _averaged(self, large: np.ndarray) -> np.ndarray:
         """A picture of all samples as one of pixels (size, size, 3)."""

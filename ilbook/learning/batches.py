@@ -38,7 +38,7 @@ class WindowBatches:
         self.weights = None if weights is None else torch.as_tensor(weights, dtype=torch.float64)
 
     def prepare(self, policy: Policy) -> None:
-        episodes = self._shown()
+        episodes = self.episodes
         for name, shape in (policy.inputs | {"action": (policy.action_size,)}).items():
             if name not in episodes.arrays:
                 raise unknown(f"array that {type(policy).__name__} looks at", name, episodes.arrays)
@@ -47,17 +47,9 @@ class WindowBatches:
         policy.fit_normalisers(episodes)
         self.named_action, self.place = "action" in policy.inputs, device()
         self.rows = [torch.as_tensor(rows) for rows in policy.windows.indices(episodes)]
-        self.obs = {name: self._tensor(name) for name in policy.inputs if name not in self.made_here}
-        self.action = self._tensor("action")
+        self.arrays = {name: self._tensor(episodes[name]) for name in {**policy.inputs, "action": None}}
 
-    made_here: tuple[str, ...] = ("action",)  # inputs that are no window of an array
-
-    def _shown(self) -> Episodes:
-        """The episodes with all arrays that a policy may look at."""
-        return self.episodes
-
-    def _tensor(self, name: str) -> torch.Tensor:
-        array = self.episodes[name]
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
         dtype = None if array.dtype == np.uint8 else torch.float32
         return torch.as_tensor(np.asarray(array), dtype=dtype, device=self.place)
 
@@ -66,42 +58,36 @@ class WindowBatches:
             chosen = torch.randint(self.episodes.n_steps, (size,), generator=generator)
         else:
             chosen = torch.multinomial(self.weights, size, replacement=True, generator=generator)
-        seen, future, valid, past, past_valid = (rows[chosen].to(self.place) for rows in self.rows)
-        obs = {name: array[seen] for name, array in self.obs.items()}
-        before = self.action[past] * past_valid[..., None]
+        _, future, valid, past, past_valid = (rows[chosen].to(self.place) for rows in self.rows)
+        action = self.arrays["action"]
+        before = action[past] * past_valid[..., None]
+        obs = self.look(chosen, generator)
         if self.named_action:
             obs |= {"action": before, "action_valid": past_valid}
-        obs |= self.more(chosen, generator)
-        return Batch(obs, self.action[future], valid, before, past_valid)
+        return Batch(obs, action[future], valid, before, past_valid)
 
-    def more(self, chosen: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Further inputs for the chosen steps (B,)."""
-        return {}
+    def look(self, chosen: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        """What the policy sees at the chosen steps (B,), actions aside."""
+        seen = self.rows[0][chosen].to(self.place)
+        return {name: array[seen] for name, array in self.arrays.items() if name != "action"}
 
 
 class GoalBatches(WindowBatches):
-    """Goals in hindsight: what was reached `goal` steps or less later in the same episode is what was wanted.
+    """Goals in hindsight: what was reached `ahead` steps or less later in the same episode is what was wanted.
 
     `achieved` names the array (T, G) whose future values are the goals (Lynch et al. 2020, play; HER's "future").
     """
 
-    made_here = ("action", "goal")
-
     def __init__(self, episodes: Episodes, achieved: str, ahead: int = 1_000_000, weights: np.ndarray | None = None):
-        super().__init__(episodes, weights)
-        used.note("learning.batches")
-        self.achieved, self.ahead = achieved, ahead
-        self.goals = torch.as_tensor(np.asarray(episodes[achieved]), dtype=torch.float32)
+        super().__init__(episodes.with_array("goal", episodes[achieved]), weights)
+        self.ahead = ahead
         self.last = torch.as_tensor(np.repeat(episodes.episode_ends - 1, episodes.lengths))
 
-    def _shown(self):
-        return self.episodes.with_array("goal", self.episodes[self.achieved])
-
-    def more(self, chosen, generator):
+    def look(self, chosen, generator):
         room = torch.clamp(self.last[chosen] - chosen, max=self.ahead)
         share = torch.rand(len(chosen), generator=generator)
         later = chosen + torch.minimum((share * (room + 1)).long(), room)
-        return {"goal": self.goals[later].to(self.place)}
+        return super().look(chosen, generator) | {"goal": self.arrays["goal"][later.to(self.place)]}
 
 
 class MixedBatches:
@@ -117,10 +103,7 @@ class MixedBatches:
         self.second.prepare(policy)
 
     def draw(self, size: int, generator: torch.Generator) -> Batch:
-        one, two = self.first.draw(size - size // 2, generator), self.second.draw(size // 2, generator)
-        joined = {
-            field.name: torch.cat([getattr(one, field.name), getattr(two, field.name)])
-            for field in fields(Batch)
-            if field.name != "obs"
-        }
-        return Batch({name: torch.cat([one.obs[name], two.obs[name]]) for name in one.obs}, **joined)
+        parts = [self.first.draw(size - size // 2, generator), self.second.draw(size // 2, generator)]
+        obs = {name: torch.cat([part.obs[name] for part in parts]) for name in parts[0].obs}
+        rest = {field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Batch)[1:]}
+        return Batch(obs, **rest)

@@ -40,10 +40,7 @@ class Snapshot:
     weights: dict[str, torch.Tensor]
     history: dict[str, list[float]]
     raw: dict[str, torch.Tensor]  # the state dict that is trained
-    averaged: list[torch.Tensor]
-    optimiser: dict
-    generator: torch.Tensor
-    running: list[torch.Tensor]  # losses since the last entry of the history
+    rest: dict  # averaged weights, optimiser, generator, losses since the last entry of the history ("running")
 
 
 def rate(step: int, settings: Training) -> float:
@@ -73,8 +70,8 @@ def fit(
         given = f"{settings.steps}, {settings.batch} and {keep}"
         raise UserError(f"training needs at least one step, one example a batch and one snapshot, not {given}")
     used.note("learning.fit")
-    batches = WindowBatches(batches) if isinstance(batches, Episodes) else batches
-    batches = copy.copy(batches)  # what it notes of this policy stays out of the caller's sampler
+    # What a sampler notes of this policy stays out of the caller's.
+    batches = WindowBatches(batches) if isinstance(batches, Episodes) else copy.copy(batches)
     batches.prepare(policy)
     policy.to(device())
     run = _Run(policy, settings, seed)
@@ -124,7 +121,8 @@ class _Run:
         loss.backward()
         self.optimiser.step()
         # Early weights are worth little: the average starts short and grows (the formula of Chi et al. 2023).
-        torch._foreach_lerp_(self.averaged, self.parameters, (1 + self.step) ** -0.75)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.averaged, self.parameters, (1 + self.step) ** -0.75)
         self.running.append(loss.detach())
         self.step += 1
 
@@ -141,23 +139,16 @@ class _Run:
         mean = dict(zip(map(id, self.parameters), self.averaged, strict=True)) if self.settings.average else {}
         raw = {name: value.detach().clone() for name, value in state.items()}
         weights = {name: mean.get(id(value), value).detach().clone() for name, value in state.items()}
-        return Snapshot(
-            self.step,
-            weights,
-            copy.deepcopy(self.history),
-            raw,
-            [value.clone() for value in self.averaged],
-            copy.deepcopy(self.optimiser.state_dict()),
-            self.generator.get_state(),
-            list(self.running),
-        )
+        rest = {"averaged": self.averaged, "running": self.running}
+        rest |= {"optimiser": self.optimiser.state_dict(), "generator": self.generator.get_state()}
+        return Snapshot(self.step, weights, copy.deepcopy(self.history), raw, copy.deepcopy(rest))
 
     def go_back(self, old: Snapshot) -> None:
         """Be as the snapshot was."""
         if old.step > self.settings.steps:
             raise UserError(f"the snapshot has {old.step} steps, the training only {self.settings.steps}; raise steps")
         self.policy.load_state_dict(old.raw)
-        self.step, self.history, self.running = old.step, copy.deepcopy(old.history), list(old.running)
-        self.averaged = [value.clone() for value in old.averaged]
-        self.optimiser.load_state_dict(copy.deepcopy(old.optimiser))
-        self.generator.set_state(old.generator)
+        self.step, self.history, rest = old.step, copy.deepcopy(old.history), copy.deepcopy(old.rest)
+        self.averaged, self.running = rest["averaged"], rest["running"]
+        self.optimiser.load_state_dict(rest["optimiser"])
+        self.generator.set_state(rest["generator"])

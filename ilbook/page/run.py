@@ -179,7 +179,6 @@ class Run:
         task: "Task",
         arms: "Mapping[str, Trained | Controller | Mapping[int, Controller] | Sequence]",
         starts: Sequence[int],
-        batch: int | None = None,
     ) -> "Comparison":
         """All arms from the same starts; what was trained executes whole chunks, unless `executing` says otherwise.
 
@@ -195,7 +194,7 @@ class Run:
                 shown.update(episodes)
                 cores.look()
 
-            return compare(task, arms, starts, batch, tell)
+            return compare(task, arms, starts, tell)
 
     def declare(self, claim: "Claim") -> None:
         """Promise to judge `claim` before the run ends; refused once its policy has been evaluated in this run.

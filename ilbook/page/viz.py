@@ -119,7 +119,7 @@ def trajectories(
         drawn = renderer(task() if isinstance(task, type) else task, SCENE_SIZE)
         across, upward = ("xyz"[axis] for axis in drawn.view.world_axes)
         positions = drawn.model.qpos0 if scene is None else np.asarray(scene)[: drawn.model.nq]
-        ax.imshow(drawn.frames(positions[None], moving=scene is not None)[0], extent=drawn.window)
+        ax.imshow(drawn.frames(positions[None], moving=scene is not None)[0], extent=drawn.view.window)
         ax.set(xlabel=f"{across} (m)", ylabel=f"{upward} (m)")
         ax.locator_params(nbins=5)
         ax.spines[:].set_visible(False)

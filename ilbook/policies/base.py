@@ -18,6 +18,7 @@ from ilbook.data.windows import Windows
 from ilbook.errors import UserError
 
 Arrays = dict[str, torch.Tensor]
+Shape = tuple[int, ...]  # for one copy
 Promise = tuple[torch.Tensor, torch.Tensor]  # action (B, H, A) and weight (B, H)
 Level = float | torch.Tensor  # of noise: one for all, or what fits to (B, H, A), as where each action has its own
 
@@ -47,27 +48,17 @@ class Policy(nn.Module, ABC):
     """A function from what B copies saw to the next `horizon` actions, in SI units; `act` checks, `plan` answers.
 
     `inputs` names what it looks at and the shape of one step of it, as in {"obs": (18,)}; "goal" is not windowed, and
-    "action" stands for the executed actions (B, n_past, A) beside "action_valid". `noise_shape` is the shape of the
-    standard normal numbers that one answer takes, None for a policy without chance; `memory_shapes` names what a copy
-    remembers from one look to the next; `stride` dictates how many actions are executed.
-
-    Its normalisers are child modules, so that its state dict restores everything. `relative_to` names the entries of
+    "action" stands for the executed actions (B, n_past, A) beside "action_valid". `relative_to` names the entries of
     the last "obs" that hold the present position; the network then predicts how far each action lies from it, as in
     Chi et al. 2024 (UMI), which keeps small moves visible beside a large workspace.
     """
 
-    noise_shape: tuple[int, ...] | None = None
-    memory_shapes: Mapping[str, tuple[int, ...]] = {}
-    stride: int | None = None
+    noise_shape: Shape | None = None  # of the standard normal numbers that one answer takes; None: no chance
+    memory_shapes: Mapping[str, Shape] = {}  # what a copy remembers from one look to the next
+    stride: int | None = None  # dictates how many actions are executed
     columns: Mapping[str, object] = {}  # what tells it apart in a table
 
-    def __init__(
-        self,
-        inputs: dict[str, tuple[int, ...]],
-        action_size: int,
-        windows: Windows,
-        relative_to: tuple[int, ...] | None = None,
-    ):
+    def __init__(self, inputs: dict[str, Shape], action_size: int, windows: Windows, relative_to: Shape | None = None):
         super().__init__()
         used.note("policies.base")
         used.note_type(type(self))
@@ -104,14 +95,7 @@ class Policy(nn.Module, ABC):
         """Features (B, E) of what it sees, for monitors; here the normalised observations, one after the other."""
         return torch.cat([normaliser(obs[name]).flatten(1) for name, normaliser in self.normalisers.items()], dim=1)
 
-    def act(
-        self,
-        obs: Arrays,
-        noise: torch.Tensor | None = None,
-        promise: Promise | None = None,
-        memory: Arrays | None = None,
-        fresh: torch.Tensor | None = None,
-    ) -> Plan:
+    def act(self, obs: Arrays, noise=None, promise: Promise | None = None, memory=None, fresh=None) -> Plan:
         """Chunks (B, H, A) for what B copies see, after a check of all shapes.
 
         `noise` (B, *noise_shape); `promise` = action (B, H, A) and weight (B, H), 1 for what will happen anyway and 0
@@ -126,7 +110,7 @@ class Policy(nn.Module, ABC):
         takes = {"fresh": (), **self.memory_shapes} | ({} if self.noise_shape is None else {"noise": self.noise_shape})
         given = {"fresh": fresh, **memory} | ({} if noise is None else {"noise": noise})
         if more := given.keys() - takes.keys():
-            raise UserError(f"{self._name} takes no {', '.join(sorted(more))}; leave it out")
+            raise UserError(f"{type(self).__name__} takes no {', '.join(sorted(more))}; leave it out")
         chunk = (self.windows.horizon, self.action_size)
         self._fits("got", self._looks() | takes, obs | given, n)
         if promise is not None:
@@ -136,39 +120,28 @@ class Policy(nn.Module, ABC):
         self._fits("planned", {"chunk": chunk, **self.memory_shapes}, {"chunk": plan.chunk, **(plan.memory or {})}, n)
         return plan
 
-    def _looks(self) -> dict[str, tuple[int, ...]]:
+    def _looks(self) -> dict[str, Shape]:
         """The shapes, for one copy, of all that it looks at."""
         past = (self.windows.n_past,)
         steps = {"goal": (), "action": past, "action_valid": past}
         shapes = self.inputs | ({"action_valid": ()} if "action" in self.inputs else {})
         return {name: (*steps.get(name, (self.windows.n_obs,)), *shape) for name, shape in shapes.items()}
 
-    def _fits(self, verb: str, wanted: Mapping[str, tuple[int, ...]], given: Arrays, n: int) -> None:
+    def _fits(self, verb: str, wanted: Mapping[str, Shape], given: Arrays, n: int) -> None:
         """Refuse what lacks, or has another shape than `wanted` for each of n copies."""
         for name, shape in wanted.items():
             found = tuple(given[name].shape) if name in given else None
             if found != (n, *shape):
                 what = "none" if found is None else f"one of shape {found}"
-                raise UserError(f"{self._name} needs {name!r} of shape {(n, *shape)} and {verb} {what}")
-
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
+                raise UserError(f"{type(self).__name__} needs {name!r} of shape {(n, *shape)} and {verb} {what}")
 
     @abstractmethod
-    def plan(
-        self,
-        obs: Arrays,
-        noise: torch.Tensor | None,
-        promise: Promise | None,
-        memory: Arrays,
-        fresh: torch.Tensor,
-    ) -> Plan:
+    def plan(self, obs: Arrays, noise, promise: Promise | None, memory: Arrays, fresh: torch.Tensor) -> Plan:
         """`act` for arguments that fit; where `fresh`, memory holds nothing yet. The noise is the only chance."""
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> torch.Tensor:
         """Mean loss (scalar) of a batch; padded actions do not count, the generator is the only source of chance."""
-        raise UserError(f"{self._name} has no loss and cannot be trained; train the policy that it wraps")
+        raise UserError(f"{type(self).__name__} has no loss and cannot be trained; train the policy that it wraps")
 
 
 class ChunkSampler(Policy):

@@ -79,7 +79,6 @@ def read_lock(path: Path) -> dict[str, str]:
 
 
 def _gl() -> tuple[str, str]:
-    gl.forget()
     backend = gl.choose()
     if backend.name == "none":
         return f"{backend.detail}; the plain 2-D drawing fallback is used", backend.fix

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from ilbook import used
 from ilbook.control.base import Controller
 from ilbook.errors import UserError, unknown
 from ilbook.rollout import EVALUATED
-from ilbook.rollout.evaluate import Rollout, check_starts, evaluate
+from ilbook.rollout.evaluate import Rollout, evaluate
 from ilbook.tasks.base import Task
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LETTERS, DIGITS = "ABCDEFGHKLMNPQRSTUVWXYZ", "23456789"  # nothing that looks like something else
 Arm = Controller | Mapping[int, Controller]  # one controller, or one for each training seed
@@ -31,8 +28,6 @@ class Comparison:
     @property
     def table(self) -> pd.DataFrame:
         """All episodes, a row each; see `Rollout`."""
-        import pandas as pd
-
         return pd.concat([rollout.table for rollout in self.rollouts], ignore_index=True)
 
     def __getitem__(self, policy: str) -> Rollout:
@@ -47,52 +42,30 @@ def compare(
     task: Task,
     arms: Mapping[str, Arm | Sequence[Arm]],
     start_seeds: Sequence[int],
-    batch: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Comparison:
     """Run every policy, in each of its trainings, from the same starts; a `Blind` in place of the dict hides names.
 
-    A list of arms under one name is one policy executed in several ways, which the table's columns tell apart. At most
-    `batch` episodes run at a time (default: all): the split changes no number. `progress(episodes that ended)`.
+    A list of arms under one name is one policy executed in several ways, which the table's columns tell apart.
+    `progress(episodes that ended just now)`.
     """
-    starts = check_starts(start_seeds, one_for_all=True)
     used.note("rollout.compare")
-    if batch is not None and batch < 1:
-        raise UserError(f"batch is {batch}; give the number of episodes to run at a time, at least 1")
     if not arms:
         raise UserError("a comparison needs at least one policy; give {name: controller}")
     rollouts = []
     for name, given in arms.items():
         for arm in given if isinstance(given, Sequence) else [given]:
-            for train_seed, controller in _trainings(name, arm).items():
-                rollouts.append(_in_batches(task, controller, starts, name, train_seed, batch, progress))
+            arm = arm.executing() if hasattr(arm, "executing") else arm  # what `run.train` gave
+            for train_seed, controller in (arm if isinstance(arm, Mapping) else {0: arm}).items():
+                if not isinstance(controller, Controller):
+                    raise UserError(
+                        f"policy {name!r} is a {type(controller).__name__}; give a controller, such as "
+                        "RecedingHorizon(policy), or one for each training seed"
+                    )
+                rollouts.append(evaluate(task, controller, start_seeds, name, train_seed, progress=progress))
         if isinstance(arms, Blind):
             arms.scored(name)
     return Comparison(tuple(rollouts))
-
-
-def _trainings(name: str, arm: object) -> Mapping[int, Controller]:
-    arm = arm.executing() if hasattr(arm, "executing") else arm  # what `run.train` gave
-    trainings = arm if isinstance(arm, Mapping) else {0: arm}
-    for one in trainings.values():
-        if not isinstance(one, Controller):
-            raise UserError(
-                f"policy {name!r} is a {type(one).__name__}; give a controller, such as RecedingHorizon(policy), or "
-                "one for each training seed"
-            )
-    return trainings
-
-
-def _in_batches(task, controller, starts, name, train_seed, batch, progress) -> Rollout:
-    import pandas as pd
-
-    size = batch if batch and len(set(starts)) == len(starts) else len(starts)
-    parts = [
-        evaluate(task, controller, starts[first : first + size], name, train_seed, progress=progress)
-        for first in range(0, len(starts), size)
-    ]
-    table = pd.concat([part.table for part in parts], ignore_index=True)
-    return Rollout(table, [states for part in parts for states in part.states])
 
 
 class Blind(Mapping[str, Arm]):
@@ -147,12 +120,8 @@ class Blind(Mapping[str, Arm]):
 
     def reveal(self, result: Comparison) -> Comparison:
         """Unseal, and put the names back: the table tells the code of each policy in a last column."""
-        names = self.unseal()
-        named = (
-            replace(
-                rollout,
-                table=rollout.table.assign(policy=rollout.table["policy"].map(names), code=rollout.table["policy"]),
-            )
-            for rollout in result.rollouts
-        )
-        return Comparison(tuple(named))
+        names, rollouts = self.unseal(), []
+        for rollout in result.rollouts:
+            code = rollout.table["policy"]
+            rollouts.append(Rollout(rollout.table.assign(policy=code.map(names), code=code), rollout.states))
+        return Comparison(tuple(rollouts))

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from ilbook import used
 from ilbook.control.base import Controller
-from ilbook.errors import UserError
+from ilbook.errors import UserError, listed
 from ilbook.rollout import EVALUATED, WALL_TIME
 from ilbook.rollout.play import play
 from ilbook.tasks.base import Task
-from ilbook.tasks.simulation import Simulation
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-MOST_NAMED = 5  # starts in a message
 
 
 @dataclass(frozen=True)
 class Rollout:
     """What happened: a table with one row per episode, and the states that were visited.
 
-    All of the table follows from policy, task and starts, except the column `wall_seconds`: the share of an episode in
-    the time that its batch took. `Run.table` and claims refuse that column, because results repeat byte by byte.
+    All of it follows from policy, task and starts, except the column `wall_seconds`: the share of an episode in the
+    time that its batch took. `invalid` is 1 where a number that is not finite ended the episode, as a failure.
     """
 
-    # policy, train_seed, start, success, score, length, what the controller says of itself (n_exec, ...), the
-    # milestones of the task (its `info`), perturbation, invalid (1: a number that is not finite ended the episode, as a
-    # failure), wall_seconds
-    table: pd.DataFrame
+    table: pd.DataFrame  # its columns: see `evaluate`; n_exec and such are the controller's, milestones the task's
     states: list[np.ndarray]  # per episode (length + 1, S)
 
 
@@ -52,7 +44,7 @@ def evaluate(
     `start_seeds` names the initial states, so that every policy meets the same ones: each once, or one start for all
     episodes. `states` (N, S) takes over elsewhere. `progress(episodes that ended just now)`.
     """
-    starts = check_starts(start_seeds, one_for_all=True)
+    starts = check_starts(start_seeds)
     EVALUATED.append(policy)
     used.note("rollout.evaluate")
     sim = task.batch(len(starts))
@@ -65,15 +57,7 @@ def evaluate(
         if progress:
             progress(int(step.finished.sum()))
     path = np.stack([*visited, sim.state], axis=1)  # (N, T, S)
-    table = _table(sim, controller, policy, train_seed, starts, seconds)
-    report_invalid(table)
-    return Rollout(table, [path[i, : n + 1] for i, n in enumerate(sim.length)])
-
-
-def _table(sim: Simulation, controller: Controller, policy: str, train_seed: int, starts: list[int], seconds):
-    import pandas as pd
-
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "policy": policy,
             "train_seed": train_seed,
@@ -83,22 +67,23 @@ def _table(sim: Simulation, controller: Controller, policy: str, train_seed: int
             "length": sim.length,
             **controller.columns,
             **sim.info(),
-            "perturbation": shift(sim.task),
+            "perturbation": ", ".join(f"{name}={strength:g}" for name, strength in task.shift) or "none",
             "invalid": sim.invalid.astype(int),
             WALL_TIME: seconds,
         }
     )
+    if invalid := [start for start, broken in zip(starts, sim.invalid, strict=True) if broken]:
+        print(
+            f"{policy}: {len(invalid)} of {len(starts)} episodes ended by a number that is not finite "
+            f"(start {listed(invalid, 5)}); they count as failures"
+        )
+    return Rollout(table, [path[i, : n + 1] for i, n in enumerate(sim.length)])
 
 
-def shift(task: Task) -> str:
-    """The perturbations of a task in words, such as "lag=1, mass=0.5"; "none" for the nominal task."""
-    return ", ".join(f"{name}={strength:g}" for name, strength in task.shift) or "none"
-
-
-def check_starts(start_seeds: Sequence[int], one_for_all: bool = False) -> list[int]:
+def check_starts(start_seeds: Sequence[int]) -> list[int]:
     """The start seeds as a list of ints; a UserError if there is none, one is no seed, or one is listed twice.
 
-    `one_for_all` allows many episodes from one and the same start, where all chance is the policy's.
+    Many episodes from one and the same start are allowed: there all chance is the policy's.
     """
     seeds = list(start_seeds)
     if not seeds:
@@ -107,22 +92,9 @@ def check_starts(start_seeds: Sequence[int], one_for_all: bool = False) -> list[
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise UserError(f"start seed {seed!r} names no initial state; give whole numbers from 0 up")
     seeds = [int(seed) for seed in seeds]
-    if len(set(seeds)) < len(seeds) and not (one_for_all and len(set(seeds)) == 1):
-        twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-        raise UserError(f"start {_listed(twice)} is listed more than once and would count twice; list each start once")
-    return seeds
-
-
-def report_invalid(table: pd.DataFrame) -> None:
-    """Say which episodes a number that is not finite has ended."""
-    starts = table.loc[table["invalid"] == 1, "start"].tolist()
-    if starts:
-        print(
-            f"{table['policy'].iloc[0]}: {len(starts)} of {len(table)} episodes ended by a number that is not finite "
-            f"(start {_listed(starts)}); they count as failures"
+    twice = [seed for seed, count in sorted(Counter(seeds).items()) if count > 1]
+    if twice and len(set(seeds)) > 1:
+        raise UserError(
+            f"start {listed(twice, 5)} is listed more than once and would count twice; list each start once"
         )
-
-
-def _listed(starts: list[int]) -> str:
-    more = len(starts) - MOST_NAMED
-    return ", ".join(map(str, starts[:MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
+    return seeds

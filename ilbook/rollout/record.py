@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from ilbook.rollout.play import play
 from ilbook.tasks.base import Task
 from ilbook.tasks.simulation import Simulation
 
+Arrays = dict[str, np.ndarray]  # of one episode
 MORE = 16  # attempts at once where few succeed
 SAME_MODE = 100  # attempts at one demonstration in its mode before the style is given up
 
@@ -29,23 +31,21 @@ def record(
     without it are left out. `meta` has lists of seed, success, score and the task's `info` of those that are kept.
     """
     sim = task.batch(len(seeds))
-    parts, steps = _recorded(sim, controller, seeds, camera)
+    parts = _recorded(sim, controller, seeds, camera)
     good = np.ones(len(seeds), bool) if only is None else np.asarray(getattr(sim, only), bool)
     if not good.any():
         raise UserError(f"{task.name}: none of {len(seeds)} episodes has {only}; try more, or record all of them")
-    kept = [i for i in np.flatnonzero(good) if steps[i]]
-    arrays = {name: np.concatenate([np.stack(rows[i]) for i in kept]) for name, rows in parts.items()}
-    arrays["obs"] = task.observe(arrays["state"].astype(np.float64)).astype(np.float32)
+    kept = [i for i in np.flatnonzero(good) if parts[i]]
     columns = {"success": sim.success, "score": sim.score, **sim.info()}
     meta = {"seed": [seeds[i] for i in kept]} | {name: values[kept].tolist() for name, values in columns.items()}
-    return Episodes(arrays, np.cumsum([steps[i] for i in kept]), meta)
+    episodes = Episodes.joined([parts[i] for i in kept], meta)
+    return episodes.with_array("obs", task.observe(episodes["state"].astype(np.float64)).astype(np.float32))
 
 
-def _recorded(sim: Simulation, controller: Controller, seeds: Sequence[Seed], camera: int | None):
-    """What each copy did: {array: rows of each copy}, and how many steps."""
+def _recorded(sim: Simulation, controller: Controller, seeds: Sequence[Seed], camera=None) -> list[Arrays]:
+    """What each copy did, empty where it did nothing that is finite."""
     used.note("rollout.record")
-    names = ("state", "action", "executed", *(("image",) if camera else ()))
-    parts = {name: [[] for _ in seeds] for name in names}
+    parts = [defaultdict(list) for _ in seeds]
     for step in play(sim, controller, seeds, camera=camera):
         rows = {"state": step.state, "action": step.decision.label, "executed": step.decision.action}
         rows = {name: values[step.alive].astype(np.float32) for name, values in rows.items()}
@@ -54,11 +54,8 @@ def _recorded(sim: Simulation, controller: Controller, seeds: Sequence[Seed], ca
         for name, values in rows.items():
             for i, row in zip(np.flatnonzero(step.alive), values, strict=True):
                 if not sim.invalid[i]:  # data must be finite
-                    parts[name][i].append(row)
-    return parts, [len(rows) for rows in parts["state"]]
-
-
-Attempt = tuple[np.ndarray, np.ndarray]  # states (T, S) and clean actions (T, A) of one episode
+                    parts[i][name].append(row)
+    return [{name: np.stack(rows) for name, rows in part.items()} for part in parts]
 
 
 def demonstrate(
@@ -66,9 +63,9 @@ def demonstrate(
 ) -> Episodes:
     """`n` successful demonstrations: arrays state (T, S) and action (T, A), float32. Actions are the clean targets.
 
-    `style` is the expert's `human` unless told. Starts whose demonstration fails are passed over; `meta["tried"]` tells
-    how many were needed. `patience` multiplies the time that an episode may take: slow operators need it. An expert
-    that takes turns shows its modes one after the other, unless the style has one, and tries a failed one again.
+    `style` is the expert's `human` unless told; `patience` multiplies the time that an episode may take. Starts whose
+    demonstration fails are passed over, `meta["tried"]` counts all. An expert that takes turns shows its modes one
+    after the other, unless the style has one, and tries a failed one again.
     """
     if n < 1:
         raise UserError(f"{n} demonstrations asked for; ask for at least 1")
@@ -78,7 +75,7 @@ def demonstrate(
 
 
 def _one_by_one(expert_type: type[Expert], task: Task, style: Style, n: int, seed: int) -> Episodes:
-    tries: list[Attempt | None] = []
+    tries: list[Arrays | None] = []
     while (good := sum(episode is not None for episode in tries)) < n:
         if len(tries) > 20 * n + 20:
             raise UserError(
@@ -86,36 +83,33 @@ def _one_by_one(expert_type: type[Expert], task: Task, style: Style, n: int, see
             )
         # As many as are missing; where few succeed, ever more at once, of which the last ones are then left out.
         seeds = [(seed, len(tries) + i) for i in range(max(n - good, min(len(tries), MORE)))]
-        tries += _attempts(task, expert_type(style), seeds, lambda sim: sim.success)
+        tries += _attempts(task, expert_type(style), seeds)
     kept = [i for i, episode in enumerate(tries) if episode is not None][:n]
-    return joined([tries[i] for i in kept], {"tried": kept[-1] + 1})
+    return Episodes.joined([tries[i] for i in kept], {"tried": kept[-1] + 1})
 
 
 def _in_turns(expert_type: type[Expert], task: Task, style: Style, n: int, seed: int) -> Episodes:
     modes = np.arange(n) % expert_type.n_modes if style.mode is None else np.full(n, style.mode)
-    kept: list[Attempt | None] = [None] * n
+    kept: list[Arrays | None] = [None] * n
     tried = 0
     for again in range(SAME_MODE):
         missing = [i for i in range(n) if kept[i] is None]
         if not missing:
-            return joined(kept, {"tried": tried})
+            return Episodes.joined(kept, {"tried": tried})
         tried += len(missing)
-        seeds, wanted = [(seed, i, again) for i in missing], modes[missing]
-        found = _attempts(task, expert_type(style, wanted), seeds, lambda sim, w=wanted: sim.info()["mode"] == w)
+        wanted = modes[missing]
+        found = _attempts(task, expert_type(style, wanted), [(seed, i, again) for i in missing], wanted)
         for i, episode in zip(missing, found, strict=True):
             kept[i] = episode
     raise UserError(f"{task.name}: {len(missing)} demonstrations failed {SAME_MODE} times; choose a gentler style")
 
 
-def _attempts(
-    task: Task, expert: Expert, seeds: Sequence[Seed], good: Callable[[Simulation], np.ndarray]
-) -> Iterator[Attempt | None]:
-    """One episode from each seed, None where it was not good."""
+def _attempts(task: Task, expert: Expert, seeds: Sequence[Seed], modes=None) -> list[Arrays | None]:
+    """States and clean actions of one episode from each seed, None where it failed or had another mode."""
     sim = task.batch(len(seeds))
-    parts, _ = _recorded(sim, expert, seeds, None)
-    won = good(sim)
-    for i in range(len(seeds)):
-        yield (np.stack(parts["state"][i]), np.stack(parts["action"][i])) if won[i] else None
+    parts = _recorded(sim, expert, seeds)
+    won = sim.success if modes is None else sim.info()["mode"] == modes
+    return [{"state": parts[i]["state"], "action": parts[i]["action"]} if won[i] else None for i in range(len(seeds))]
 
 
 def demonstrate_graded(expert_type: type[Expert], n: int, seed: int, skill: str, operators: int = 3) -> Episodes:
@@ -125,19 +119,12 @@ def demonstrate_graded(expert_type: type[Expert], n: int, seed: int, skill: str,
     """
     if n % operators:
         raise UserError(f"{n} demonstrations cannot be shared by {operators} operators; ask for a multiple")
-    kept, who, tried = [], [], 0
+    kept, tried = [], 0
     for operator in range(operators):
         style = graded(skill, mode=operator % expert_type.n_modes)
         own_seed = 100 * seed + 10 * list(GRADES).index(skill) + operator
         part = demonstrate(expert_type, n // operators, own_seed, style, patience=2.0)
-        kept += [(episode["state"], episode["action"]) for episode in part]
-        who.append(np.full(part.n_steps, operator, dtype=np.int8))
+        who = np.full(part.n_steps, operator, dtype=np.int8)
+        kept += part.with_array("operator", who)
         tried += part.meta["tried"]
-    return joined(kept, {"tried": tried, "skill": skill}).with_array("operator", np.concatenate(who))
-
-
-def joined(kept: Sequence[Attempt], meta: dict) -> Episodes:
-    """Episodes from pairs of states (T, S) and actions (T, A)."""
-    states, actions = zip(*kept, strict=True)
-    arrays = {"state": np.concatenate(states), "action": np.concatenate(actions)}
-    return Episodes(arrays, np.cumsum([len(a) for a in actions]), meta)
+    return Episodes.joined(kept, {"tried": tried, "skill": skill})

@@ -1,4 +1,4 @@
-"""Several policies on the same starts: batches, blind trials, and claims that come before their data."""
+"""Several policies on the same starts: blind trials, and claims that come before their data."""
 
 import numpy as np
 import pandas as pd
@@ -43,23 +43,8 @@ def test_every_policy_meets_the_same_starts():
         result["upp"]
 
 
-@pytest.mark.parametrize("make", [Onward, chunks], ids=["rule", "network"])
-@pytest.mark.parametrize("batch", [1, 2, 4, 99])
-def test_the_split_into_batches_changes_nothing(make, batch):
-    whole = compare(TASK, {"a": make()}, STARTS)
-    split = compare(TASK, {"a": make()}, STARTS, batch=batch)
-    assert_frame_equal(pure(split.table), pure(whole.table))
-    assert all(map(np.array_equal, split["a"].states, whole["a"].states))
-
-
-def test_one_start_for_all_is_not_split():
-    """Its episodes are told apart by their place in the list."""
-    split, whole = (compare(TASK, {"a": chunks()}, [6] * 4, batch=batch) for batch in (2, None))
-    assert_frame_equal(pure(split.table), pure(whole.table))
-
-
 def test_each_training_is_judged():
-    result = compare(TASK, {"a": {0: Onward(), 3: Onward(0.003)}, "b": Onward()}, STARTS, batch=3)
+    result = compare(TASK, {"a": {0: Onward(), 3: Onward(0.003)}, "b": Onward()}, STARTS)
     assert result.table["train_seed"].tolist() == [0] * 5 + [3] * 5 + [0] * 5
     assert len(result.rollouts) == 3 and result["a"] is result.rollouts[0]
     other = evaluate(TASK, Onward(0.003), STARTS, "a", 3)
@@ -78,7 +63,6 @@ def test_one_policy_may_be_executed_in_several_ways():
         ({"start_seeds": [1, 1, 2]}, "start 1 is listed more than once"),
         ({"start_seeds": []}, "is empty"),
         ({"arms": {}}, "at least one policy"),
-        ({"batch": 0}, "batch is 0"),
         ({"arms": {"a": 3}}, "policy 'a' is a int; give a controller, such as RecedingHorizon"),
         ({"arms": {"a": {0: None}}}, "policy 'a' is a NoneType"),
         ({"arms": {"a": [Onward(), MLPPolicy(4, 2, Windows())]}}, "policy 'a' is a MLPPolicy"),
@@ -91,7 +75,7 @@ def test_compare_refuses(change, words):
 
 def test_progress_counts_episodes():
     told = []
-    compare(TASK, {"a": Onward(), "b": Onward()}, STARTS, batch=3, progress=told.append)
+    compare(TASK, {"a": Onward(), "b": Onward()}, STARTS, progress=told.append)
     assert sum(told) == 10 and min(told) == 0
 
 

@@ -484,14 +484,6 @@ NATIVE = {
     "missing array": (gone("state.npy"), r"native/state.npy is missing; the data set is not complete"),
     "truncated array": (cut("state.npy"), r"native/state.npy: not a readable .npy .* cut short"),
     "nearly empty array": (cut("state.npy", 0.1), r"native/state.npy: not a readable .npy"),
-    "wrong shape": (
-        lambda root: np.save(root / "state.npy", np.zeros((20, 4), "f4")),
-        r"native/state.npy: holds <f4 of .* says",
-    ),
-    "wrong dtype": (
-        lambda root: np.save(root / "state.npy", np.zeros((20, 5))),
-        r"native/state.npy: holds <f8 of .* says <f4",
-    ),
     "pickle": (
         lambda root: np.save(root / "state.npy", np.array([{}] * 20, dtype=object), allow_pickle=True),
         r"native/state.npy: not a readable .npy",

@@ -50,7 +50,7 @@ def test_things_are_where_the_state_says(way):
     drawing = drawings(PushT(), 192)[way]
     state = np.array([[0.40, 0.10, 0.10, 0.40, 0.0]])
     (frame,) = drawing.frames(state)
-    left, right, _, top = drawing.window
+    left, right, _, top = drawing.view.window
     metres = (right - left) / 192
     for colour, expected in ((BLUE, (0.40, 0.10)), (SLATE, (0.10, 0.40)), (GREEN, TARGET[:2])):
         rows, columns = near(frame, colour)
@@ -220,10 +220,10 @@ def test_only_a_straight_flat_camera_has_a_window():
     for drawing in drawings(Scene, 64):
         assert drawing.frames(placed((0, 0, 0.1))).shape == (1, 64, 64, 3)
         with pytest.raises(UserError, match="'front' is perspective"):
-            _ = drawing.window
+            _ = drawing.view.window
     turned = SHAPES.replace('pos="0 0 2" projection', 'pos="0 0 2" euler="0 0 5" projection')
     with pytest.raises(UserError, match="'top' is turned"):
-        _ = Drawing(mujoco.MjModel.from_xml_string(turned), 32).window
+        _ = Drawing(mujoco.MjModel.from_xml_string(turned), 32).view.window
 
 
 def test_a_scene_may_be_a_value():

@@ -144,7 +144,7 @@ def evaluated():
 def compared():
     slow, fast = Mover(Style(speed=0.1)), Mover(Style(speed=0.3))
     arms = {"one": [slow, {0: fast, 1: Mover(Style(speed=0.25))}], "two": Mover()}
-    table = compare(Slide(), arms, range(5), batch=2).table
+    table = compare(Slide(), arms, range(5)).table
     blind = Blind({"slow": slow, "fast": fast}, np.random.default_rng(1))
     result = compare(Slide(), blind, [3, 3])
     opened = blind.reveal(result)
