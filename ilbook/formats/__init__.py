@@ -5,7 +5,8 @@
 
 Nothing is rounded or converted on the way, and everything is read and written block by block, so that a set may be
 larger than memory. One format is one module with NAME, `recognise(path)` and `stream(path, arrays)`, and, where it can
-be written, `write(stream, path)`.
+be written, `write(stream, path)`. One rule holds for all of them: an array that does not fit is left out and named, and
+`arrays` (`--arrays`) says what is needed: if that is missing or does not fit, nothing is written (`stream.choose`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from pathlib import Path
 
 from ilbook.errors import UserError, unknown
 from ilbook.formats import hdf5, lerobot, lerobot_read, lerobot_write, native, place, replay
-from ilbook.formats.recordings import from_episode_list
 from ilbook.formats.stream import Progress, Stream, bar, from_arrays
 
-__all__ = ["FORMATS", "bar", "export", "from_episode_list", "import_"]
+__all__ = ["FORMATS", "bar", "export", "import_"]
 
 # In the order in which a path is tried: (its name, whether a path is of this format, how it is opened).
 READERS = (
@@ -43,8 +43,8 @@ def import_(
 ) -> dict:
     """Convert a data set of any known format to our own: an .npz, or, if `target` has another name, a folder.
 
-    `arrays`: only these and 'action'. `fps`: where the source does not say. Returns what was written; UserError leaves
-    the target as it was.
+    `arrays`: only these and 'action'. `fps`: where the source does not say. Returns what was written and what was left
+    out; UserError leaves the target as it was.
     """
     source, target = Path(source), Path(target)
     if target.suffix in FOREIGN:
@@ -80,9 +80,7 @@ def export(
     return _convert(opening, source, target, force, progress, arrays, fps, FORMATS[format], **options)
 
 
-def _convert(
-    opening: Callable, source: Path, target: Path, force, progress, arrays, fps, write: Callable, **options: bool
-) -> dict:
+def _convert(opening: Callable, source: Path, target: Path, force, progress, arrays, fps, write, **options) -> dict:
     if isinstance(arrays, str):
         raise UserError(f"arrays is a list of names, not the text {arrays!r}; write [{arrays!r}]")
     if fps is not None and not fps > 0:
@@ -90,15 +88,11 @@ def _convert(
     with place.fresh(target, force, source, _is_data) as path:
         stream = opening(source, arrays)
         if fps is not None:
-            stream = replace(stream, meta={**stream.meta, "fps": _whole(fps)})
+            stream = replace(stream, meta={**stream.meta, "fps": fps})
         path.parent.mkdir(parents=True, exist_ok=True)
         write(stream.counted(progress), path, **options)
     said = {"written": str(target), "episodes": len(stream.ends), "steps": stream.n_steps}
-    return {**said, "arrays": list(stream.columns), "fps": stream.meta.get("fps")}
-
-
-def _whole(fps: float) -> float:
-    return int(fps) if fps == int(fps) else fps
+    return {**said, "arrays": list(stream.columns), "left_out": stream.left_out, "fps": stream.meta.get("fps")}
 
 
 def _is_data(path: Path) -> bool:
@@ -137,15 +131,12 @@ def _open_shipped(source: Path, arrays: Iterable[str] | None) -> Stream:
 
     name, entries = str(source), _shipped()
     if name not in entries:
-        listed = ", ".join(entries) or "none"
-        raise UserError(
-            f"there is no {name}, neither as a path nor among the shipped data sets ({listed})"
-            f"{_nearest(source, entries)}"
-        )
+        listed, near = ", ".join(entries) or "none", _nearest(source, entries)
+        raise UserError(f"there is no {name}, neither as a path nor among the shipped data sets ({listed}){near}")
     task = tasks.get(entries[name]["task"])
     episodes = data.load(name, pictures=arrays is None or "image" in arrays)
     said = {
-        "fps": _whole(task.control_hz),
+        "fps": task.control_hz,
         "tasks": [(task.__doc__ or task.name).strip().partition("\n")[0]],
         "names": {"state": list(task.state_names), "obs": list(task.obs_names)},
         "source": name,

@@ -1,4 +1,4 @@
-"""Write LeRobotDataset v3.0 with pyarrow: many episodes to a file, a row group for each block, videos if asked for.
+"""Write LeRobotDataset v3.0 with pyarrow: all episodes in one table, a row group for each block, videos if asked for.
 
 Pictures become PNG inside the table by default, because that loses nothing; `video=True` encodes them as h264, about
 a tenth of the size, with small errors.
@@ -7,6 +7,7 @@ a tenth of the size, with small errors.
 from __future__ import annotations
 
 import io
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,10 @@ from ilbook.data import video
 from ilbook.data.files import SCHEMA, write_json
 from ilbook.errors import UserError
 from ilbook.formats import lerobot
-from ilbook.formats.statistics import PictureStatistics, Statistics
+from ilbook.formats.statistics import Statistics
 from ilbook.formats.stream import Block, Column, Stream
 
-DATA_MB, VIDEO_MB = 100, 200  # a file is closed once it is larger, at the end of an episode
-CHUNK_FILES = 1000  # files in one folder
-INT = Column(np.dtype(np.int64), ())
+FIRST = {"chunk_index": 0, "file_index": 0}  # the only file of its kind
 DEFAULT_TASK = "demonstration"
 
 
@@ -35,66 +34,75 @@ class _Writer:
         self.tasks = [str(task) for task in stream.meta.get("tasks") or [DEFAULT_TASK]]
         self.columns = dict(stream.columns)
         # An array 'task_index' says which of the task texts each step belongs to.
-        self.has_index = bool(stream.meta.get("tasks")) and self.columns.get("task_index") == INT
+        self.has_index = (
+            bool(stream.meta.get("tasks")) and self.columns.get("task_index") == lerobot.INDEX["task_index"]
+        )
         if self.has_index:
             del self.columns["task_index"]
         self.features = lerobot.features_of(self.columns)
         self.videos = [name for name, column in self.columns.items() if column.is_picture and as_video]
-        for name, column in self.columns.items():
-            if name in self.videos and (column.shape[0] % 2 or column.shape[1] % 2):
-                size = f"{column.shape[0]} x {column.shape[1]}"
-                raise UserError(f"array '{name}' is {size}; videos need even sizes: leave out --video")
-        self.statistics = {name: Statistics() for name in lerobot.INDEX} | {
-            self.features[name]: PictureStatistics() if column.is_picture else Statistics()
-            for name, column in self.columns.items()
-        }
-        self.rows: list[dict] = []  # of the table of episodes
+        for name in self.videos:
+            height, width = self.columns[name].shape[:2]
+            if height % 2 or width % 2:
+                raise UserError(f"array '{name}' is {height} x {width}; videos need even sizes: leave out --video")
+        of_features = {self.features[name]: column for name, column in self.columns.items()}
+        self.statistics = {name: Statistics(column) for name, column in (of_features | lerobot.INDEX).items()}
+        self.episodes = [self._episode(index) for index in range(len(stream.ends))]
+
+    def _episode(self, index: int) -> dict:
+        """The row of the table of episodes; its tasks are found while it is written."""
+        start, end = int(self.stream.starts[index]), int(self.stream.ends[index])
+        row = {"episode_index": index, "tasks": set(), "length": end - start}
+        row |= {"dataset_from_index": start, "dataset_to_index": end}
+        row |= {f"{table}/{key}": value for table in ("data", "meta/episodes") for key, value in FIRST.items()}
+        for name in self.videos:
+            place = {**FIRST, "from_timestamp": start / self.fps, "to_timestamp": end / self.fps}
+            row |= {f"videos/{self.features[name]}/{key}": value for key, value in place.items()}
+        return row
 
     def run(self) -> None:
-        (self.root / "meta").mkdir(parents=True)
-        table = _Table(self.root, lerobot.DATA_PATH, DATA_MB)
-        movies = {name: _Movie(self.root, self.features[name], self.fps) for name in self.videos}
-        try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table, films = self.root / lerobot.DATA_PATH.format(**FIRST), {}
+        table.parent.mkdir(parents=True)
+        with ExitStack() as stack:
+            for name in self.videos:
+                path = self.root / lerobot.VIDEO_PATH.format(video_key=self.features[name], **FIRST)
+                films[name] = video.Writer(path, *self.columns[name].shape[:2], self.fps)
+                stack.callback(films[name].stop)
+            rows = None
             for block in self.stream.blocks():
-                if block.episode == len(self.rows):
-                    start, end = int(self.stream.starts[block.episode]), int(self.stream.ends[block.episode])
-                    row = {"episode_index": block.episode, "tasks": set(), "length": end - start}
-                    row |= {"dataset_from_index": start, "dataset_to_index": end}
-                    for files in (table, *movies.values()):
-                        row |= files.begin(end - start)
-                    self.rows.append(row)
-                table.add(self._columns(block))
-                for name, movie in movies.items():
-                    movie.add(block.arrays[name])
-            for files in (table, *movies.values()):
-                files.close()
-        except BaseException:
-            for files in (table, *movies.values()):
-                files.stop()
-            raise
+                part = pa.table(self._values(block))
+                if rows is None:
+                    # Dictionaries help repeated values only; positions do not repeat.
+                    rows = pq.ParquetWriter(table, part.schema, compression="snappy", use_dictionary=False)
+                    stack.enter_context(rows)
+                rows.write_table(part)
+                for name, film in films.items():
+                    film.add(block.arrays[name])
+            for film in films.values():
+                film.close()
         self._write_meta()
 
-    def _columns(self, block: Block) -> dict:
+    def _values(self, block: Block) -> dict:
         """The columns of the table for a block; what the statistics need of it is taken."""
-        import pyarrow as pa
-
-        values, index = {}, self._index(block)
-        for name, column in self.columns.items():
-            feature, part = self.features[name], block.arrays[name]
+        index = self._index(block)
+        self.episodes[block.episode]["tasks"].update(np.unique(index["task_index"]).tolist())
+        values = {}
+        for name, part in ({name: block.arrays[name] for name in self.columns} | index).items():
+            feature = self.features.get(name, name)
             self.statistics[feature].add(part)
             if name not in self.videos:
-                values[feature] = _pictures(part) if column.is_picture else _dense(part)
-        for name, part in index.items():
-            self.statistics[name].add(part)
-            values[name] = pa.array(part)
-        self.rows[-1]["tasks"].update(np.unique(index["task_index"]).tolist())
+                is_picture = name in self.columns and self.columns[name].is_picture
+                values[feature] = _pictures(part) if is_picture else _dense(part)
         return values
 
     def _index(self, block: Block) -> dict[str, np.ndarray]:
         """The columns that every frame has."""
         n = len(block.arrays["action"])
         whole = np.arange(block.start, block.start + n)
-        frame = whole - self.rows[-1]["dataset_from_index"]
+        frame = whole - self.stream.starts[block.episode]
         task = block.arrays["task_index"] if self.has_index else np.zeros(n, np.int64)
         if (bad := np.flatnonzero((task < 0) | (task >= len(self.tasks)))).size:
             raise UserError(
@@ -111,17 +119,11 @@ class _Writer:
 
     def _write_meta(self) -> None:
         import pandas as pd
-        import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        rows = [
-            {**row, "tasks": [self.tasks[task] for task in sorted(row["tasks"])],
-             "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
-            for row in self.rows
-        ]  # fmt: skip
+        rows = [{**row, "tasks": [self.tasks[task] for task in sorted(row["tasks"])]} for row in self.episodes]
         target = self.root / lerobot.EPISODES / "chunk-000" / "file-000.parquet"
         target.parent.mkdir(parents=True)
-        pq.write_table(pa.Table.from_pylist(rows), target)
+        pd.DataFrame(rows).to_parquet(target)
         tasks = pd.DataFrame({"task_index": range(len(self.tasks))}, index=pd.Index(self.tasks, name="task"))
         tasks.to_parquet(self.root / lerobot.TASKS)
         write_json(self.root / lerobot.STATS, {name: found.result() for name, found in self.statistics.items()})
@@ -134,18 +136,21 @@ class _Writer:
 
     def _info(self) -> dict:
         features = {self.features[name]: self._feature(name, column) for name, column in self.columns.items()}
-        features |= {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in lerobot.INDEX.items()}
+        features |= {
+            name: {"dtype": column.dtype.name, "shape": [1], "names": None} for name, column in lerobot.INDEX.items()
+        }
         return {
             "codebase_version": lerobot.VERSION,
             "robot_type": self.stream.meta.get("robot_type"),
-            "total_episodes": len(self.rows),
+            "total_episodes": len(self.episodes),
             "total_frames": self.stream.n_steps,
             "total_tasks": len(self.tasks),
-            "chunks_size": CHUNK_FILES,
-            "data_files_size_in_mb": DATA_MB,
-            "video_files_size_in_mb": VIDEO_MB,
+            # Where the library begins a new folder or file if somebody adds episodes; its own values.
+            "chunks_size": 1000,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
             "fps": self.fps,
-            "splits": {"train": f"0:{len(self.rows)}"},
+            "splits": {"train": f"0:{len(self.episodes)}"},
             "data_path": lerobot.DATA_PATH,
             "video_path": lerobot.VIDEO_PATH if self.videos else None,
             "features": features,
@@ -165,72 +170,6 @@ class _Writer:
         return said
 
 
-class _Files:
-    """A series of files of whole episodes; where the last one has become large, the next episode begins a new one."""
-
-    def __init__(self, root: Path, pattern: str, most_mb: int):
-        self._root, self._pattern, self._most = root, pattern, most_mb * 2**20
-        self._number, self._writer = -1, None
-
-    def begin(self, length: int) -> dict:
-        """Choose the file of an episode of so many steps; returns what the table of episodes says of it."""
-        # An encoder makes its file with a delay.
-        if self._writer is not None and (self._path.stat().st_size if self._path.exists() else 0) >= self._most:
-            self.close()
-        if self._writer is None:
-            self._number += 1
-        place = dict(zip(("chunk_index", "file_index"), divmod(self._number, CHUNK_FILES), strict=True))
-        self._path = self._root / self._pattern.format(**place)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        return place
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    stop = close
-
-
-class _Table(_Files):
-    def begin(self, length: int) -> dict:
-        return {f"data/{key}": value for key, value in super().begin(length).items()}
-
-    def add(self, values: dict) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        table = pa.table(values)
-        if self._writer is None:
-            # Dictionaries help repeated values only; positions do not repeat.
-            self._writer = pq.ParquetWriter(self._path, table.schema, compression="snappy", use_dictionary=False)
-        self._writer.write_table(table)
-
-
-class _Movie(_Files):
-    """The films of one camera."""
-
-    def __init__(self, root: Path, feature: str, fps: int):
-        super().__init__(root, lerobot.VIDEO_PATH.replace("{video_key}", feature), VIDEO_MB)
-        self._key, self._fps = f"videos/{feature}", fps
-
-    def begin(self, length: int) -> dict:
-        place = super().begin(length)
-        first = 0 if self._writer is None else self._frames
-        self._frames = first + length  # in this file
-        place |= {"from_timestamp": first / self._fps, "to_timestamp": self._frames / self._fps}
-        return {f"{self._key}/{key}": value for key, value in place.items()}
-
-    def add(self, frames: np.ndarray) -> None:
-        if self._writer is None:
-            self._writer = video.Writer(self._path, *frames.shape[1:3], self._fps)
-        self._writer.add(frames)
-
-    def stop(self) -> None:
-        if self._writer is not None:
-            self._writer.stop()
-
-
 def _whole_fps(fps: object) -> int:
     if not isinstance(fps, (int, float)) or not 0 < fps < 1e6 or fps != round(fps):
         raise UserError(
@@ -244,9 +183,9 @@ def _dense(part: np.ndarray):
     import pyarrow as pa
 
     shape = part.shape[1:]
-    if shape in ((), (1,)):
-        return pa.array(part.reshape(-1))
     values = pa.array(np.ascontiguousarray(part).reshape(-1))
+    if shape in ((), (1,)):
+        return values
     if len(shape) == 1:
         return pa.FixedSizeListArray.from_arrays(values, shape[0])
     for size in reversed(shape):  # what its library writes for several axes

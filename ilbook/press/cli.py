@@ -342,7 +342,8 @@ def _data_export(a: argparse.Namespace) -> Answer:
 
 def _converted(row: dict) -> Answer:
     arrays = ", ".join(row["arrays"])
-    return Answer(row, f"written: {row['written']}, {row['episodes']} episodes, {row['steps']} steps, arrays {arrays}")
+    said = f"written: {row['written']}, {row['episodes']} episodes, {row['steps']} steps, arrays {arrays}"
+    return Answer(row, "\n".join([said, *(f"left out: {name} ({why})" for name, why in row["left_out"].items())]))
 
 
 if __name__ == "__main__":
