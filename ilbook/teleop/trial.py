@@ -44,11 +44,6 @@ class Contest:
         return cls(rates, (rng.random((n_max, 2)) < rates).astype(int), alpha)
 
     @property
-    def n_max(self) -> int:
-        """Pairs that were planned."""
-        return len(self.outcomes)
-
-    @property
     def truth(self) -> str:
         """The better policy, or "neither"."""
         a, b = self.rates
@@ -63,7 +58,7 @@ class Contest:
     def go(self, pairs: int) -> None:
         """Run some pairs more, as far as the plan goes."""
         if self.answer is None:
-            self.shown = min(self.shown + pairs, self.n_max)
+            self.shown = min(self.shown + pairs, len(self.outcomes))
 
     def peek(self) -> float:
         """The p-value now; this look is remembered."""
@@ -112,12 +107,12 @@ def draw(contest: Contest, tests: Mapping[str, SequentialTest]) -> Picture:
         fig.legend(loc="outside lower center", ncols=3)
         words += (
             f" The trial was stopped after {contest.shown} pairs with the verdict: {WORDS[contest.answer]}. "
-            f"Over all {contest.n_max} pairs the p-value is lowest at {contest.p_values.min():.3f} and ends at "
+            f"Over all {len(contest.outcomes)} pairs the p-value is lowest at {contest.p_values.min():.3f} and ends at "
             f"{contest.p_values[-1]:.2f}. {'; '.join(said)}. True rates: {contest.rates[0]:g} and {contest.rates[1]:g}."
         )
     below.plot(contest.looks, drawn[contest.looks], "o", color=viz.colour("method"), markersize=4)
     below.axhline(contest.alpha, color=viz.colour("baseline"), linewidth=1.4)
-    below.set(yscale="log", xlim=(0, contest.n_max + 1), ylim=(SMALLEST_P, 1.5), xlabel="pairs", ylabel="Fisher's p")
+    below.set(yscale="log", xlim=(0, len(drawn)), ylim=(SMALLEST_P, 1.5), xlabel="pairs", ylabel="Fisher's p")
     below.set_title(f"p-values that were looked at (dots), and the level {contest.alpha:g} (orange line)")
     return viz.picture(fig, words)
 
