@@ -18,9 +18,7 @@ from pathlib import Path
 
 from ilbook.errors import UserError, unknown
 from ilbook.formats import hdf5, lerobot, lerobot_read, lerobot_write, native, place, replay
-from ilbook.formats.stream import Progress, Stream, bar, from_arrays
-
-__all__ = ["FORMATS", "bar", "export", "import_"]
+from ilbook.formats.stream import Stream, from_arrays
 
 # In the order in which a path is tried: (its name, whether a path is of this format, how it is opened).
 READERS = (
@@ -37,7 +35,6 @@ def import_(
     source: str | Path,
     target: str | Path,
     force: bool = False,
-    progress: Progress | None = None,
     arrays: Iterable[str] | None = None,
     fps: float | None = None,
 ) -> dict:
@@ -49,7 +46,7 @@ def import_(
     source, target = Path(source), Path(target)
     if target.suffix in FOREIGN:
         raise UserError(f"{target.name}: import writes .npz files or folders; to write {target.suffix} use export")
-    return _convert(_open, source, target, force, progress, arrays, fps, native.write, as_file=target.suffix == ".npz")
+    return _convert(_open, source, target, force, arrays, fps, native.write, as_file=target.suffix == ".npz")
 
 
 def export(
@@ -57,7 +54,6 @@ def export(
     target: str | Path,
     format: str,
     force: bool = False,
-    progress: Progress | None = None,
     arrays: Iterable[str] | None = None,
     fps: float | None = None,
     video: bool = False,
@@ -77,10 +73,10 @@ def export(
     # A folder of demonstrations may bear the name of a shipped set without being one itself.
     is_path = source.exists() and (_is_data(source) or str(source) not in _shipped())
     opening, options = _open if is_path else _open_shipped, {"video": True} if video else {}
-    return _convert(opening, source, target, force, progress, arrays, fps, FORMATS[format], **options)
+    return _convert(opening, source, target, force, arrays, fps, FORMATS[format], **options)
 
 
-def _convert(opening: Callable, source: Path, target: Path, force, progress, arrays, fps, write, **options) -> dict:
+def _convert(opening: Callable, source: Path, target: Path, force, arrays, fps, write: Callable, **options) -> dict:
     if isinstance(arrays, str):
         raise UserError(f"arrays is a list of names, not the text {arrays!r}; write [{arrays!r}]")
     if fps is not None and not fps > 0:
@@ -90,7 +86,7 @@ def _convert(opening: Callable, source: Path, target: Path, force, progress, arr
         if fps is not None:
             stream = replace(stream, meta={**stream.meta, "fps": fps})
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(stream.counted(progress), path, **options)
+        write(stream, path, **options)
     said = {"written": str(target), "episodes": len(stream.ends), "steps": stream.n_steps}
     return {**said, "arrays": list(stream.columns), "left_out": stream.left_out, "fps": stream.meta.get("fps")}
 

@@ -117,7 +117,7 @@ def write(stream: Stream, path: Path) -> None:
                 packed = {"chunks": (1, *column.shape), "compression": "gzip", "compression_opts": 1}
                 options = packed if column.is_picture else {}
                 demo.create_dataset(paths[name], (end - start, *column.shape), column.dtype, **options)
-        for block in stream.blocks():
+        for block in stream.watched("export"):
             first = block.start - stream.starts[block.episode]
             for name, part in block.arrays.items():
                 data[f"demo_{block.episode}"][paths[name]][first : first + len(part)] = part

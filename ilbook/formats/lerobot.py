@@ -21,6 +21,7 @@ INFO, STATS, TASKS, OURS = "meta/info.json", "meta/stats.json", "meta/tasks.parq
 EPISODES = "meta/episodes"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+FIRST = {"chunk_index": 0, "file_index": 0}  # the place of the first file of its kind
 INT, FLOAT = Column(np.dtype(np.int64), ()), Column(np.dtype(np.float64), ())
 # Every frame has these; they follow from the episodes and the frame rate.
 INDEX = {

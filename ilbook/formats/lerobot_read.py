@@ -18,7 +18,7 @@ from ilbook.data.files import check_schema, check_there, read_json, readable
 from ilbook.errors import UserError
 from ilbook.formats import lerobot
 from ilbook.formats.lerobot_tables import Episode, check_equal, dense, episodes, opened, tasks_of
-from ilbook.formats.stream import PLAIN_KINDS, Block, Column, Stream, check_finite, choose, rows_of
+from ilbook.formats.stream import Block, Column, Stream, check_finite, check_plain, choose, rows_of
 
 SLACK_S = 1e-4  # tolerance of a timestamp, as in the library
 
@@ -86,12 +86,8 @@ def _feature(said: dict, key: str, where: str, noted: dict | None) -> Feature:
         if len(shape) != 3 or shape[2] not in (1, 3) or (said.get("info") or {}).get("video.is_depth_map"):
             raise UserError(f"{where} has shape {shape}; pictures need height, width and 1 or 3 channels of 8 bits")
         return Feature(key, kind, Column(np.dtype(np.uint8), shape))
-    try:
-        dtype = np.dtype(kind)
-    except TypeError:
-        dtype = np.dtype(object)
-    if dtype.kind not in PLAIN_KINDS:
-        raise UserError(f"{where} holds {kind}; only truth values, whole and floating-point numbers can be taken")
+    dtype = np.dtype(kind) if kind in np.sctypeDict else np.dtype(object)
+    check_plain(dtype, where)
     if noted and prod(noted["shape"]) == prod(shape):  # else edited since we wrote it
         shape = tuple(noted["shape"])
     elif shape == (1,) and key != "action" and not key.startswith("observation."):

@@ -57,12 +57,10 @@ def tasks_of(root: Path) -> list[str]:
 def episodes(root: Path, info: dict, cameras: list[str]) -> list[Episode]:
     """The table of episodes, checked: complete, in order, without gap or overlap, as long in all as info.json says."""
     wanted = dict.fromkeys(("episode_index", "length", "dataset_from_index", "dataset_to_index"), INT)
-    for key in ("data", *(f"videos/{camera}" for camera in cameras)):
-        wanted |= {f"{key}/chunk_index": INT, f"{key}/file_index": INT}
-    for camera in cameras:
-        wanted |= {f"videos/{camera}/from_timestamp": FLOAT, f"videos/{camera}/to_timestamp": FLOAT}
-    table: list[Episode] = []
-    end = 0
+    stored = ["data", *(f"videos/{camera}" for camera in cameras)]
+    wanted |= {f"{key}/{name}": INT for key in stored for name in lerobot.FIRST}
+    wanted |= {f"{key}/{name}": FLOAT for key in stored[1:] for name in ("from_timestamp", "to_timestamp")}
+    table, end = [], 0
     for file in sorted((root / lerobot.EPISODES).glob("*/*.parquet")):
         where = f"{root.name}/{file.relative_to(root).as_posix()}"
         with opened(file, where) as parquet:
@@ -83,37 +81,23 @@ def episodes(root: Path, info: dict, cameras: list[str]) -> list[Episode]:
             unit = f" frames at {info['fps']:g} a second"
             check_equal(where, f"videos/{camera}/to_timestamp", 0, frames, stop - start, 0.5, unit)
         for row in range(len(start)):
-            this = {name: column[row].item() for name, column in said.items()}
-            data, videos = _path(root, info, "data_path", lerobot.DATA_PATH, this, "data"), {}
+            place = {key: {name: said[f"{key}/{name}"][row] for name in lerobot.FIRST} for key in stored}
+            videos = {}
             for camera in cameras:
-                path = _path(root, info, "video_path", lerobot.VIDEO_PATH, this, f"videos/{camera}", camera)
+                path = lerobot.VIDEO_PATH.format(video_key=camera, **place[f"videos/{camera}"])
                 if not (root / path).is_file():
                     missing = f"it is the video of '{camera}' of episode {len(table)}"
                     raise UserError(f"{root.name}/{path} is missing; {missing}")
-                videos[camera] = (path, this[f"videos/{camera}/from_timestamp"])
-            table.append(Episode(len(table), this["dataset_from_index"], this["dataset_to_index"], data, videos))
-        end = stop[-1] if len(stop) else end
+                videos[camera] = (path, float(said[f"videos/{camera}/from_timestamp"][row]))
+            data = lerobot.DATA_PATH.format(**place["data"])
+            table.append(Episode(len(table), int(start[row]), int(stop[row]), data, videos))
+        end = table[-1].stop if table else 0
     if not table:
         raise UserError(f"{root.name}/{lerobot.EPISODES} lists no episode; the data set is not complete")
     for key, value in (("total_episodes", len(table)), ("total_frames", end)):
         if info.get(key, value) != value:
             raise UserError(f"{root.name}/{lerobot.INFO}: {key} is {info[key]}, but {lerobot.EPISODES} lists {value}")
     return table
-
-
-def _path(root: Path, info: dict, key: str, default: str, said: dict, prefix: str, camera: str = "") -> str:
-    """A path pattern of info.json filled in for a row of the table; it must stay inside the data set."""
-    pattern, place = (
-        info.get(key) or default,
-        {name: said[f"{prefix}/{name}"] for name in ("chunk_index", "file_index")},
-    )
-    try:
-        path = pattern.format(**place, video_key=camera)
-    except (KeyError, ValueError, IndexError, AttributeError):
-        raise UserError(f"{root.name}/{lerobot.INFO}: {key} {pattern!r} is not a pattern such as {default!r}") from None
-    if Path(path).is_absolute() or ".." in Path(path).parts:
-        raise UserError(f"{root.name}/{lerobot.INFO}: {key} {pattern!r} leads out of the data set")
-    return path
 
 
 def check_equal(

@@ -19,7 +19,6 @@ from ilbook.formats import lerobot
 from ilbook.formats.statistics import Statistics
 from ilbook.formats.stream import Block, Column, Stream
 
-FIRST = {"chunk_index": 0, "file_index": 0}  # the only file of its kind
 DEFAULT_TASK = "demonstration"
 
 
@@ -54,9 +53,9 @@ class _Writer:
         start, end = int(self.stream.starts[index]), int(self.stream.ends[index])
         row = {"episode_index": index, "tasks": set(), "length": end - start}
         row |= {"dataset_from_index": start, "dataset_to_index": end}
-        row |= {f"{table}/{key}": value for table in ("data", "meta/episodes") for key, value in FIRST.items()}
+        row |= {f"{table}/{key}": value for table in ("data", "meta/episodes") for key, value in lerobot.FIRST.items()}
         for name in self.videos:
-            place = {**FIRST, "from_timestamp": start / self.fps, "to_timestamp": end / self.fps}
+            place = {**lerobot.FIRST, "from_timestamp": start / self.fps, "to_timestamp": end / self.fps}
             row |= {f"videos/{self.features[name]}/{key}": value for key, value in place.items()}
         return row
 
@@ -64,15 +63,15 @@ class _Writer:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table, films = self.root / lerobot.DATA_PATH.format(**FIRST), {}
+        table, films = self.root / lerobot.DATA_PATH.format(**lerobot.FIRST), {}
         table.parent.mkdir(parents=True)
         with ExitStack() as stack:
             for name in self.videos:
-                path = self.root / lerobot.VIDEO_PATH.format(video_key=self.features[name], **FIRST)
+                path = self.root / lerobot.VIDEO_PATH.format(video_key=self.features[name], **lerobot.FIRST)
                 films[name] = video.Writer(path, *self.columns[name].shape[:2], self.fps)
                 stack.callback(films[name].stop)
             rows = None
-            for block in self.stream.blocks():
+            for block in self.stream.watched("export"):
                 part = pa.table(self._values(block))
                 if rows is None:
                     # Dictionaries help repeated values only; positions do not repeat.

@@ -55,7 +55,7 @@ def _write_folder(stream: Stream, folder: Path) -> None:
             opened[name] = stack.enter_context((folder / file).open("wb"))
             descr = {"descr": column.dtype.str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(opened[name], descr)
-        for block in stream.blocks():
+        for block in stream.watched("import"):
             for name, part in block.arrays.items():
                 # Plain writes, not a memory map: a full disk is then an error and not a crash.
                 opened[name].write(np.ascontiguousarray(part).data)

@@ -150,7 +150,7 @@ def write(stream: Stream, path: Path) -> None:
     waiting = {name: np.empty((0, *column.shape), column.dtype) for name, column in stream.columns.items()}
     for name, rows in waiting.items():
         _describe(path / "data" / name, rows, size, stream.n_steps)
-    for block in stream.blocks():
+    for block in stream.watched("export"):
         waiting = {name: np.concatenate([rows, block.arrays[name]]) for name, rows in waiting.items()}
         ended = block.start + len(block.arrays["action"]) == stream.n_steps  # the last one need not be full
         while (n := len(waiting["action"])) >= size or (ended and n):

@@ -7,9 +7,9 @@ finds passes `choose`: what does not fit is left out and named, what is needed a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,20 +17,9 @@ from ilbook.data.files import check_there, readable
 from ilbook.errors import UserError, unknown
 
 BLOCK_BYTES = 2**24  # what is held at a time: large enough for fast copies, small beside any memory
-MOST_ROWS = 2**16  # in one block, so that narrow arrays report progress too
-PLAIN_KINDS = "biuf"  # truth values, whole numbers, floating point
-ON_REQUEST = "taken only if --arrays names it"
-Progress = Callable[[int, int], None]
+MOST_ROWS = 2**16  # in one block, so that narrow arrays show progress too
+PLAIN_KINDS = "biuf"  # of numpy: truth values, whole numbers, floating point
 Found = TypeVar("Found")
-
-
-class Stored(Protocol):
-    """An array (T, ...) that can be read a few rows at a time: of numpy, memory-mapped, or in a file."""
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-
-    def __getitem__(self, rows: slice) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +30,7 @@ class Column:
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, array: Stored) -> Column:
+    def of(cls, array: np.ndarray) -> Column:
         """The column that an array (T, ...) is."""
         return cls(np.dtype(array.dtype).newbyteorder("="), tuple(int(size) for size in array.shape[1:]))
 
@@ -85,18 +74,14 @@ class Stream:
         """First step of each episode (E,)."""
         return np.concatenate([[0], self.ends[:-1]])
 
-    def counted(self, progress: Progress | None) -> Stream:
-        """The same stream, telling `progress(done, total)` the steps after each block."""
-        if progress is None:
-            return self
+    def watched(self, label: str) -> Iterator[Block]:
+        """All blocks, with a progress bar where somebody watches (a terminal)."""
+        from tqdm import tqdm
 
-        def blocks():
-            progress(0, self.n_steps)
+        with tqdm(desc=label, unit=" steps", total=self.n_steps, disable=None) as bar:
             for block in self.blocks():
                 yield block
-                progress(block.start + len(block.arrays["action"]), self.n_steps)
-
-        return replace(self, blocks=blocks)
+                bar.update(len(block.arrays["action"]))
 
 
 def choose(
@@ -117,7 +102,7 @@ def choose(
         if name in needed:
             taken[name] = opened(name)
         elif arrays is None and name in aside:
-            left_out[name] = ON_REQUEST
+            left_out[name] = "taken only if --arrays names it"
         elif arrays is None:
             try:
                 taken[name] = opened(name)
@@ -126,14 +111,14 @@ def choose(
     return taken, left_out
 
 
-def from_arrays(stored: dict[str, Stored], ends, meta: dict, where: str, arrays: Iterable[str] | None = None) -> Stream:
+def from_arrays(stored: dict, ends: np.ndarray, meta: dict, where: str, arrays: Iterable[str] | None = None) -> Stream:
     """Arrays over all steps as a stream; they are read, and their values checked, block by block."""
     return from_parts(stored, lambda name: [(f"{where}: array '{name}'", stored[name])], ends, meta, where, arrays)
 
 
 def from_parts(
     names: Iterable[str],
-    parts: Callable[[str], list[tuple[str, Stored]]],
+    parts: Callable[[str], list[tuple[str, np.ndarray]]],
     ends: np.ndarray,
     meta: dict,
     where: str,
@@ -142,18 +127,20 @@ def from_parts(
     per_episode: bool = False,
     aside: Iterable[str] = (),
 ) -> Stream:
-    """A stream of arrays that lie in a single part each, or in one `per_episode`.
+    """A stream of arrays that lie in a single part each, or in one `per_episode`; the rest as in `choose`.
 
-    `parts(name)` gives them, each with where it lies, for errors; it raises UserError where one is missing. The rest as
-    in `choose`.
+    `parts(name)` gives them with where each lies, for errors. A part needs dtype, shape and rows by slice, no more.
     """
     ends = check_ends(ends, f"{where}: episode_ends")
     taken, left_out = choose(names, lambda name: _Joined(parts(name), ends, per_episode), arrays, where, aside)
     columns = {name: array.column for name, array in taken.items()}
 
     def blocks():
-        for episode, start, stop in spans(ends, columns):
-            yield Block(episode, start, {name: array.read(start, stop) for name, array in taken.items()})
+        rows = rows_of(columns)
+        for episode, (begin, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)):
+            for start in range(begin, end, rows):
+                stop = min(start + rows, end)
+                yield Block(episode, start, {name: array.read(start, stop) for name, array in taken.items()})
 
     return Stream(columns, ends, meta, blocks, left_out)
 
@@ -165,15 +152,12 @@ class _Joined:
     action.
     """
 
-    def __init__(self, parts: list[tuple[str, Stored]], ends: np.ndarray, per_episode: bool):
+    def __init__(self, parts: list[tuple[str, np.ndarray]], ends: np.ndarray, per_episode: bool):
         self._parts, self._starts = parts, np.append(0, ends if per_episode else ends[-1:])
         self.column, lengths = Column.of(parts[0][1]), np.diff(self._starts).tolist()
         more = int(per_episode and parts[0][1].shape[:1] == (lengths[0] + 1,))
         for (place, part), length in zip(parts, lengths, strict=True):
-            if part.dtype.kind not in PLAIN_KINDS or part.dtype.itemsize > 8:
-                raise UserError(
-                    f"{place} holds {part.dtype}; only truth values, whole and floating-point numbers can be taken"
-                )
+            check_plain(part.dtype, place)
             if not part.shape:
                 raise UserError(f"{place} is a single value, not an array over steps")
             if (found := Column.of(part)) != self.column:
@@ -195,19 +179,16 @@ class _Joined:
         return values
 
 
-def spans(ends: np.ndarray, columns: dict[str, Column]) -> Iterator[tuple[int, int, int]]:
-    """Cut all steps into blocks: (episode, start, stop), never across an episode's end nor over `BLOCK_BYTES`."""
-    rows, begin = rows_of(columns), 0
-    for episode, end in enumerate(ends.tolist()):
-        for start in range(begin, end, rows):
-            yield episode, start, min(start + rows, end)
-        begin = end
-
-
 def rows_of(columns: dict[str, Column]) -> int:
     """Steps in a full block."""
     step = sum(column.nbytes for column in columns.values())
-    return int(min(max(BLOCK_BYTES // max(step, 1), 1), MOST_ROWS))
+    return min(max(BLOCK_BYTES // max(step, 1), 1), MOST_ROWS)
+
+
+def check_plain(dtype: np.dtype, where: str) -> None:
+    """UserError unless the values are numbers or truth values."""
+    if dtype.kind not in PLAIN_KINDS or dtype.itemsize > 8:
+        raise UserError(f"{where} holds {dtype}; only truth values, whole and floating-point numbers can be taken")
 
 
 def check_ends(ends: np.ndarray, where: str) -> np.ndarray:
@@ -226,18 +207,3 @@ def check_finite(array: np.ndarray, where: str, first_row: int) -> None:
     if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
         index = tuple(np.argwhere(~finite)[0])
         raise UserError(f"{where}, row {first_row + index[0]}: holds {array[index]}; demonstrations must be finite")
-
-
-def bar(label: str) -> Progress:
-    """A progress bar, which shows nothing where nobody watches (not a terminal)."""
-    from tqdm import tqdm
-
-    shown = tqdm(desc=label, unit=" steps", disable=None)
-
-    def progress(done: int, total: int) -> None:
-        shown.total = total
-        shown.update(done - shown.n)
-        if done == total:
-            shown.close()
-
-    return progress

@@ -313,11 +313,6 @@ LEROBOT = {
         info(lambda i: i["features"]["action"].pop("shape") and None),
         r"feature 'action' lacks a dtype or a shape",
     ),
-    "path leads out": (
-        info(lambda i: i.update(data_path="../{chunk_index}/{file_index}")),
-        r"data_path .* leads out of the",
-    ),
-    "wrong pattern": (info(lambda i: i.update(data_path="data/{nothing}")), r"data_path .* is not a pattern such as"),
 }
 
 

@@ -214,8 +214,8 @@ def test_text_features_are_left_out_and_said_so(tmp_path):
     said["features"]["remark"] = {"dtype": "string", "shape": [1], "names": None}
     info.write_text(json.dumps(said))
     said = formats.import_(tmp_path / "lr", tmp_path / "back")
-    assert "remark" not in said["arrays"] and "feature 'remark' holds string" in said["left_out"]["remark"]
-    with pytest.raises(formats.UserError, match="feature 'remark' holds string; only truth values"):
+    assert "remark" not in said["arrays"] and "feature 'remark' holds object" in said["left_out"]["remark"]
+    with pytest.raises(formats.UserError, match="feature 'remark' holds object; only truth values"):
         formats.import_(tmp_path / "lr", tmp_path / "x", arrays=["remark"])
 
 

@@ -180,7 +180,9 @@ def large(n_episodes: int, length: int = 1024) -> stream.Stream:
     ends = np.arange(1, n_episodes + 1) * length
 
     def blocks():
-        for episode, start, stop in stream.spans(ends, columns):
+        rows = stream.rows_of(columns)
+        for start in range(0, int(ends[-1]), rows):
+            episode, stop = start // length, start + rows
             values = np.repeat(np.arange(start, stop, dtype=np.float32)[:, None], WIDTH, axis=1)
             yield stream.Block(episode, start, {"action": values})
 
