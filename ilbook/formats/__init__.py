@@ -16,6 +16,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from ilbook.data import manifest
 from ilbook.errors import UserError, unknown
 from ilbook.formats import hdf5, lerobot, lerobot_read, lerobot_write, native, place, replay
 from ilbook.formats.stream import Stream, from_arrays
@@ -31,12 +32,11 @@ FORMATS = {"lerobot": lerobot_write.write, "zarr": replay.write, "hdf5": hdf5.wr
 FOREIGN = (".zarr", ".zip", ".hdf5", ".h5", ".parquet")  # names that promise another format than ours
 
 
+Arrays = Iterable[str] | None
+
+
 def import_(
-    source: str | Path,
-    target: str | Path,
-    force: bool = False,
-    arrays: Iterable[str] | None = None,
-    fps: float | None = None,
+    source: str | Path, target: str | Path, force: bool = False, arrays: Arrays = None, fps: float | None = None
 ) -> dict:
     """Convert a data set of any known format to our own: an .npz, or, if `target` has another name, a folder.
 
@@ -50,14 +50,9 @@ def import_(
 
 
 def export(
-    source: str | Path,
-    target: str | Path,
-    format: str,
-    force: bool = False,
-    arrays: Iterable[str] | None = None,
-    fps: float | None = None,
-    video: bool = False,
-) -> dict:
+    source: str | Path, target: str | Path, format: str, force: bool = False, arrays: Arrays = None,
+    fps: float | None = None, video: bool = False,
+) -> dict:  # fmt: skip
     """Convert a data set, or the shipped one of that name, to `format`: lerobot, zarr or hdf5.
 
     Pictures stay exact; `video` (lerobot only) makes h264 of them, smaller and with small errors. The rest as in
@@ -71,9 +66,9 @@ def export(
     if target.suffix == ".npz":
         raise UserError(f"{target.name}: export writes {format}; to write .npz use import")
     # A folder of demonstrations may bear the name of a shipped set without being one itself.
-    is_path = source.exists() and (_is_data(source) or str(source) not in _shipped())
-    opening, options = _open if is_path else _open_shipped, {"video": True} if video else {}
-    return _convert(opening, source, target, force, arrays, fps, FORMATS[format], **options)
+    is_path = source.exists() and (_is_data(source) or str(source) not in manifest.entries())
+    options = {"video": True} if video else {}
+    return _convert(_open if is_path else _open_shipped, source, target, force, arrays, fps, FORMATS[format], **options)
 
 
 def _convert(opening: Callable, source: Path, target: Path, force, arrays, fps, write: Callable, **options) -> dict:
@@ -98,7 +93,7 @@ def _is_data(path: Path) -> bool:
         return False
 
 
-def _open(source: Path, arrays: Iterable[str] | None) -> Stream:
+def _open(source: Path, arrays: Arrays) -> Stream:
     if not source.exists():
         raise UserError(f"there is no {source}{_nearest(source)}")
     for _, recognise, stream in READERS:
@@ -115,27 +110,17 @@ def _nearest(source: Path, others: Iterable[str] = ()) -> str:
     return f"; did you mean {near[0]}?" if near else "; check the path"
 
 
-def _shipped() -> dict[str, dict]:
-    from ilbook.data import manifest
-
-    return manifest.entries()
-
-
-def _open_shipped(source: Path, arrays: Iterable[str] | None) -> Stream:
+def _open_shipped(source: Path, arrays: Arrays) -> Stream:
     """A data set of the book by its name, with its observations, its frame rate and what its numbers mean."""
     from ilbook import data, tasks
 
-    name, entries = str(source), _shipped()
+    name, entries = str(source), manifest.entries()
     if name not in entries:
         listed, near = ", ".join(entries) or "none", _nearest(source, entries)
         raise UserError(f"there is no {name}, neither as a path nor among the shipped data sets ({listed}){near}")
     task = tasks.get(entries[name]["task"])
     episodes = data.load(name, pictures=arrays is None or "image" in arrays)
-    said = {
-        "fps": task.control_hz,
-        "tasks": [(task.__doc__ or task.name).strip().partition("\n")[0]],
-        "names": {"state": list(task.state_names), "obs": list(task.obs_names)},
-        "source": name,
-        "env_name": task.gym_id,
-    }
+    said = {"fps": task.control_hz, "source": name, "env_name": task.gym_id}
+    said["tasks"] = [(task.__doc__ or task.name).strip().partition("\n")[0]]
+    said["names"] = {"state": list(task.state_names), "obs": list(task.obs_names)}
     return from_arrays(episodes.arrays, episodes.episode_ends, {**episodes.meta, **said}, name, arrays)

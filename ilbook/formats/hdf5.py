@@ -49,9 +49,8 @@ def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
         inside, stem = (opened, "episode") if minari else (opened["data"], "demo")
         numbers = sorted(int(match[1]) for name in inside if (match := re.fullmatch(rf"{stem}_(\d+)", name)))
         if not numbers:
-            raise UserError(
-                f"{file.name}: has neither data/demo_0 (robomimic) nor episode_0 (Minari); its layout is not known"
-            )
+            neither = "has neither data/demo_0 (robomimic) nor episode_0 (Minari)"
+            raise UserError(f"{file.name}: {neither}; its layout is not known")
         ours = parse(inside.attrs.get(OURS, "{}"), f"{file.name}: attribute '{OURS}'")
         meta = {**ours.get("meta", {}), "source": file.name, "format": "minari" if minari else "robomimic"}
         if "env_args" in inside.attrs:

@@ -32,10 +32,9 @@ def pusht(episodes: Episodes) -> Episodes:
     from ilbook.tasks.pusht import WORLD, PushT
 
     for name, width in COLUMNS.items():
-        if episodes[name].ndim != 2 or episodes[name].shape[1] != width:
-            raise UserError(
-                f"array '{name}' has shape {episodes[name].shape}; the human PushT data have (steps, {width})"
-            )
+        shape = episodes[name].shape
+        if shape[1:] != (width,):
+            raise UserError(f"array '{name}' has shape {shape}; the human PushT data have (steps, {width})")
     state, action = episodes["state"].astype(np.float64), episodes["action"].astype(np.float64)
     if state[:, :4].max() < 2:
         raise UserError("array 'state' holds no pixels (all values are below 2); was it converted already?")

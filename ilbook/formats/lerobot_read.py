@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -17,10 +17,21 @@ from ilbook.data import video
 from ilbook.data.files import check_schema, check_there, read_json, readable
 from ilbook.errors import UserError
 from ilbook.formats import lerobot
-from ilbook.formats.lerobot_tables import Episode, check_equal, dense, episodes, opened, tasks_of
+from ilbook.formats.lerobot import FLOAT, INT
 from ilbook.formats.stream import Block, Column, Stream, check_finite, check_plain, choose, rows_of
 
 SLACK_S = 1e-4  # tolerance of a timestamp, as in the library
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One row of the table of episodes: rows start..stop of the whole, its data file, its place in each video."""
+
+    index: int
+    start: int
+    stop: int
+    file: str
+    videos: dict[str, tuple[str, float]]  # feature -> file and seconds where it begins
 
 
 @dataclass(frozen=True)
@@ -38,7 +49,7 @@ def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
     if (path / lerobot.OURS).is_file():  # what we noted, if it was us who wrote the data set
         ours = read_json(path / lerobot.OURS, f"{path.name}/{lerobot.OURS}")
         check_schema(ours, f"{path.name}/{lerobot.OURS}")
-    texts, noted = tasks_of(path), ours.get("arrays") or {}
+    texts, noted = _tasks_of(path), ours.get("arrays") or {}
     said = info["features"]
     keys = {name: entry["feature"] for name, entry in noted.items() if entry["feature"] in said}
     rest = [key for key in said if key not in lerobot.INDEX and key not in keys.values()]
@@ -49,7 +60,7 @@ def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
     features, left_out = choose(
         keys, lambda name: _feature(said.get(keys[name]) or {}, keys[name], where, noted.get(name)), arrays, where
     )
-    table = episodes(path, info, [feature.key for feature in features.values() if feature.kind == "video"])
+    table = _episodes(path, info, [feature.key for feature in features.values() if feature.kind == "video"])
     meta = {**(ours.get("meta") or {}), "source": path.name, "format": "lerobot", "fps": info["fps"], "tasks": texts}
     names = {name: said[feature.key].get("names") for name, feature in features.items()}
     meta["names"] = {name: value for name, value in names.items() if value and not features[name].column.is_picture}
@@ -87,7 +98,7 @@ def _feature(said: dict, key: str, where: str, noted: dict | None) -> Feature:
             raise UserError(f"{where} has shape {shape}; pictures need height, width and 1 or 3 channels of 8 bits")
         return Feature(key, kind, Column(np.dtype(np.uint8), shape))
     dtype = np.dtype(kind) if kind in np.sctypeDict else np.dtype(object)
-    check_plain(dtype, where)
+    check_plain(dtype, f"{where} ({kind})")
     if noted and prod(noted["shape"]) == prod(shape):  # else edited since we wrote it
         shape = tuple(noted["shape"])
     elif shape == (1,) and key != "action" and not key.startswith("observation."):
@@ -101,11 +112,9 @@ def _blocks(
     """Read the files in order and check every row against the table of episodes."""
     ends, start = np.array([episode.stop for episode in table]), 0
     with ExitStack() as stack:
-        films = {
-            name: stack.enter_context(closing(_Film(root, feature, fps)))
-            for name, feature in features.items()
-            if feature.kind == "video"
-        }
+        films = {name: _Film(root, feature, fps) for name, feature in features.items() if feature.kind == "video"}
+        for film in films.values():
+            stack.callback(film.close)
         in_table = {name: feature for name, feature in features.items() if name not in films}
         for file, row, batch in stack.enter_context(closing(_batches(root, table, features.values()))):
             _check_index(file, row, batch, start, ends, fps, n_tasks)
@@ -128,7 +137,7 @@ def _batches(root: Path, table: list[Episode], features: Iterable[Feature]) -> I
         length[episode.file] += episode.stop - episode.start
     for place, rows in length.items():
         file, row = f"{root.name}/{place}", 0
-        with opened(root / place, file) as parquet:
+        with _opened(root / place, file) as parquet:
             check_there(keys, parquet.schema_arrow.names, file)
             if (found := parquet.metadata.num_rows) != rows:
                 raise UserError(f"{file}: has {found} rows, but its episodes in {lerobot.EPISODES} are {rows} long")
@@ -143,28 +152,29 @@ def _values(feature: Feature, file: str, row: int, batch) -> np.ndarray:
     where = f"{file}, column '{feature.key}'"
     if feature.kind == "image":
         return _pictures(batch[feature.key], feature.column, where, row)
-    values = dense(batch[feature.key], feature.column, where, row)
+    values = _dense(batch[feature.key], feature.column, where, row)
     check_finite(values, where, row)
     return values
 
 
 def _check_index(file: str, row: int, batch, start: int, ends: np.ndarray, fps: float, n_tasks: int) -> None:
     """Compare the columns that every frame has with what must stand there."""
-    said = {name: dense(batch[name], column, f"{file}, column '{name}'", row) for name, column in lerobot.INDEX.items()}
+    said = {
+        name: _dense(batch[name], column, f"{file}, column '{name}'", row) for name, column in lerobot.INDEX.items()
+    }
     whole = np.arange(start, start + len(batch))
     episode = np.searchsorted(ends, whole, "right")
     frame = whole - np.append(0, ends)[episode]
     for name, must in (("episode_index", episode), ("frame_index", frame), ("index", whole)):
-        check_equal(file, name, row, said[name], must)
+        _check_equal(file, name, row, said[name], must)
     # float32 seconds are coarser than the tolerance after a quarter of an hour
     seconds = frame / fps
     slack = SLACK_S + np.spacing(seconds.astype(np.float32))
-    check_equal(file, "timestamp", row, said["timestamp"], seconds, slack, f" s at {fps:g} frames a second")
+    _check_equal(file, "timestamp", row, said["timestamp"], seconds, slack, f" s at {fps:g} frames a second")
     task = said["task_index"]
     for bad in np.flatnonzero((task < 0) | (task >= n_tasks))[:1]:
-        raise UserError(
-            f"{file}, column 'task_index', row {row + bad}: is {task[bad]}, but {lerobot.TASKS} lists {n_tasks} tasks"
-        )
+        where = f"{file}, column 'task_index', row {row + bad}"
+        raise UserError(f"{where}: is {task[bad]}, but {lerobot.TASKS} lists {n_tasks} tasks")
 
 
 class _Film:
@@ -210,3 +220,117 @@ def _pictures(column, wanted: Column, where: str, row: int) -> np.ndarray:
             raise UserError(f"{here}: a picture of {picture.dtype} {picture.shape}; it must be uint8 {wanted.shape}")
         found[at] = picture
     return found
+
+
+# -- tables; every error names its row ---------------------------------------------------------------------------------
+@contextmanager
+def _opened(path: Path, where: str) -> Iterator:
+    """An open parquet file; UserError if it is missing or damaged, now or while it is read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with readable(where, "parquet file", pa.ArrowInvalid, OSError):
+        with path.open("rb") as file:
+            if file.read(20) == b"version https://git-":
+                raise UserError(f"{where} is only a pointer of Git LFS; fetch the data with 'git lfs pull'")
+        with pq.ParquetFile(path) as parquet:
+            yield parquet
+
+
+def _tasks_of(root: Path) -> list[str]:
+    """Task texts in the order of task_index, which starts at 0; the column of texts has had several names."""
+    where = f"{root.name}/{lerobot.TASKS}"
+    with _opened(root / lerobot.TASKS, where) as parquet:
+        check_there(["task_index"], parquet.schema_arrow.names, where)
+        table = parquet.read().sort_by("task_index")
+    name = next((name for name in table.column_names if name != "task_index"), "task")
+    check_there([name], table.column_names, where)
+    index = _dense(table["task_index"].combine_chunks(), INT, f"{where}, column 'task_index'", 0)
+    _check_equal(where, "task_index", 0, index, np.arange(len(table)))
+    return [str(text) for text in table[name].to_pylist()]
+
+
+def _episodes(root: Path, info: dict, cameras: list[str]) -> list[Episode]:
+    """The table of episodes, checked: complete, in order, without gap or overlap, as long in all as info.json says."""
+    wanted = dict.fromkeys(("episode_index", "length", "dataset_from_index", "dataset_to_index"), INT)
+    stored = ["data", *(f"videos/{camera}" for camera in cameras)]
+    wanted |= {f"{key}/{name}": INT for key in stored for name in lerobot.FIRST}
+    wanted |= {f"{key}/{name}": FLOAT for key in stored[1:] for name in ("from_timestamp", "to_timestamp")}
+    table, end = [], 0
+    for file in sorted((root / lerobot.EPISODES).glob("*/*.parquet")):
+        where = f"{root.name}/{file.relative_to(root).as_posix()}"
+        with _opened(file, where) as parquet:
+            check_there(wanted, parquet.schema_arrow.names, where)
+            read = parquet.read(columns=list(wanted))
+        said = {
+            name: _dense(read[name].combine_chunks(), column, f"{where}, column '{name}'", 0)
+            for name, column in wanted.items()
+        }
+        start, stop = said["dataset_from_index"], said["dataset_to_index"]
+        _check_equal(where, "episode_index", 0, said["episode_index"], len(table) + np.arange(len(start)))
+        _check_equal(where, "dataset_from_index", 0, start, np.append(end, stop)[:-1])
+        for row in np.flatnonzero(stop <= start)[:1]:
+            raise UserError(f"{where}, column 'dataset_to_index', row {row}: is {stop[row]}; no episode may be empty")
+        _check_equal(where, "length", 0, said["length"], stop - start)
+        for camera in cameras:
+            frames = (said[f"videos/{camera}/to_timestamp"] - said[f"videos/{camera}/from_timestamp"]) * info["fps"]
+            unit = f" frames at {info['fps']:g} a second"
+            _check_equal(where, f"videos/{camera}/to_timestamp", 0, frames, stop - start, 0.5, unit)
+        for row in range(len(start)):
+            place = {key: {name: said[f"{key}/{name}"][row] for name in lerobot.FIRST} for key in stored}
+            videos = {}
+            for camera in cameras:
+                path = lerobot.VIDEO_PATH.format(video_key=camera, **place[f"videos/{camera}"])
+                if not (root / path).is_file():
+                    missing = f"it is the video of '{camera}' of episode {len(table)}"
+                    raise UserError(f"{root.name}/{path} is missing; {missing}")
+                videos[camera] = (path, float(said[f"videos/{camera}/from_timestamp"][row]))
+            data = lerobot.DATA_PATH.format(**place["data"])
+            table.append(Episode(len(table), int(start[row]), int(stop[row]), data, videos))
+        end = table[-1].stop if table else 0
+    if not table:
+        raise UserError(f"{root.name}/{lerobot.EPISODES} lists no episode; the data set is not complete")
+    for key, value in (("total_episodes", len(table)), ("total_frames", end)):
+        if info.get(key, value) != value:
+            raise UserError(f"{root.name}/{lerobot.INFO}: {key} is {info[key]}, but {lerobot.EPISODES} lists {value}")
+    return table
+
+
+def _check_equal(
+    where: str, column: str, first: int, found: np.ndarray, must: np.ndarray, slack: float = 0.0, unit: str = ""
+) -> None:
+    """UserError naming the row (counted from `first`) where a column is not what the other columns and files say."""
+    for row in np.flatnonzero(~(np.abs(found - must) <= slack))[:1]:
+        said, due = (f"{value:g}" if isinstance(value, np.floating) else value for value in (found[row], must[row]))
+        where = f"{where}, column '{column}', row {first + row}"
+        raise UserError(f"{where}: is {said}{unit}, but the other columns and files say {due}{unit}")
+
+
+def _dense(array, column: Column, where: str, first: int) -> np.ndarray:
+    """A column of numbers, or of lists of them of any nesting, as (n, *shape); nothing is converted.
+
+    One number a step may be stored as such or in lists of one. UserError naming the row (counted from `first`) of an
+    empty entry or of a list of another length.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    n, inside, sizes = len(array), 1, list(column.shape)
+    if column.shape in ((), (1,)):
+        sizes = [1] if pa.types.is_nested(array.type) else []
+    for axis, size in enumerate((*sizes, None)):
+        array = getattr(array, "storage", array)  # of an extension type
+        if array.null_count:
+            raise UserError(f"{where}, row {first + array.is_null().index(True).as_py() // inside}: is empty")
+        if size is None:
+            break
+        if not isinstance(array, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
+            raise UserError(f"{where}: has shape {column.shape[:axis]}, but the feature says {column.shape}")
+        lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero(lengths != size)[:1]:
+            due = f"where the feature, of shape {column.shape}, has {size}"
+            raise UserError(f"{where}, row {first + row // inside}: holds {lengths[row]} numbers {due}")
+        array, inside = array.flatten(), inside * size
+    if array.type != pa.from_numpy_dtype(column.dtype):
+        raise UserError(f"{where}: holds {array.type}, but the feature says {column.dtype} of shape {column.shape}")
+    return array.to_numpy(zero_copy_only=False).reshape(n, *column.shape)

@@ -16,7 +16,6 @@ from ilbook.data import video
 from ilbook.data.files import SCHEMA, write_json
 from ilbook.errors import UserError
 from ilbook.formats import lerobot
-from ilbook.formats.statistics import Statistics
 from ilbook.formats.stream import Block, Column, Stream
 
 DEFAULT_TASK = "demonstration"
@@ -25,6 +24,36 @@ DEFAULT_TASK = "demonstration"
 def write(stream: Stream, path: Path, video: bool = False) -> None:
     """Write a stream with `meta["fps"]`; `video` makes h264 videos of the pictures, else they are stored exactly."""
     _Writer(stream, path, video).run()
+
+
+class Statistics:
+    """Collects values (n, *shape); of pictures for each channel, in 0..1. Merging: Chan, Golub and LeVeque (1983)."""
+
+    def __init__(self, column: Column):
+        self._picture = column.is_picture
+        self._n_steps, self._n, self._mean, self._squares = 0, 0, 0.0, 0.0
+        self._low, self._high = np.inf, -np.inf
+
+    def add(self, values: np.ndarray) -> None:
+        self._n_steps += len(values)
+        for part in values if self._picture else [values]:  # one at a time: as floats they are eight times as large
+            self._merge(part.reshape(-1, 3) / 255 if self._picture else part.astype(np.float64))
+
+    def _merge(self, part: np.ndarray) -> None:
+        mean, n = part.mean(axis=0), self._n + len(part)
+        away = mean - self._mean
+        self._squares = self._squares + ((part - mean) ** 2).sum(axis=0) + away**2 * (self._n * len(part) / n)
+        self._mean, self._n = self._mean + away * (len(part) / n), n
+        self._low, self._high = np.minimum(self._low, part.min(axis=0)), np.maximum(self._high, part.max(axis=0))
+
+    def result(self) -> dict[str, list]:
+        """Lists of the feature's shape, (1,) for one number a step and (3, 1, 1) for pictures."""
+        found = {"min": self._low, "max": self._high, "mean": self._mean, "std": np.sqrt(self._squares / self._n)}
+        listed = {
+            name: (value.reshape(3, 1, 1) if self._picture else np.atleast_1d(value)).tolist()
+            for name, value in found.items()
+        }
+        return {**listed, "count": [self._n_steps]}
 
 
 class _Writer:
@@ -88,13 +117,13 @@ class _Writer:
         """The columns of the table for a block; what the statistics need of it is taken."""
         index = self._index(block)
         self.episodes[block.episode]["tasks"].update(np.unique(index["task_index"]).tolist())
-        values = {}
-        for name, part in ({name: block.arrays[name] for name in self.columns} | index).items():
-            feature = self.features.get(name, name)
+        parts, values = {feature: block.arrays[name] for name, feature in self.features.items()} | index, {}
+        for feature, part in parts.items():
             self.statistics[feature].add(part)
-            if name not in self.videos:
-                is_picture = name in self.columns and self.columns[name].is_picture
-                values[feature] = _pictures(part) if is_picture else _dense(part)
+            if Column.of(part).is_picture:
+                values |= {} if self.videos else {feature: _pictures(part)}
+            else:
+                values[feature] = _dense(part)
         return values
 
     def _index(self, block: Block) -> dict[str, np.ndarray]:
@@ -104,17 +133,10 @@ class _Writer:
         frame = whole - self.stream.starts[block.episode]
         task = block.arrays["task_index"] if self.has_index else np.zeros(n, np.int64)
         if (bad := np.flatnonzero((task < 0) | (task >= len(self.tasks)))).size:
-            raise UserError(
-                f"array 'task_index', row {block.start + bad[0]}: {task[bad[0]]} is not one of the "
-                f"{len(self.tasks)} tasks"
-            )
-        return {
-            "timestamp": (frame / self.fps).astype(np.float32),
-            "frame_index": frame,
-            "episode_index": np.full(n, block.episode),
-            "index": whole,
-            "task_index": task,
-        }
+            here = f"array 'task_index', row {block.start + bad[0]}"
+            raise UserError(f"{here}: {task[bad[0]]} is not one of the {len(self.tasks)} tasks")
+        timestamp, episode = (frame / self.fps).astype(np.float32), np.full(n, block.episode)
+        return dict(zip(lerobot.INDEX, (timestamp, frame, episode, whole, task), strict=True))
 
     def _write_meta(self) -> None:
         import pandas as pd
@@ -127,53 +149,38 @@ class _Writer:
         tasks.to_parquet(self.root / lerobot.TASKS)
         write_json(self.root / lerobot.STATS, {name: found.result() for name, found in self.statistics.items()})
         write_json(self.root / lerobot.INFO, self._info())
-        arrays = {
-            name: {"feature": self.features.get(name, name), "shape": list(column.shape)}
-            for name, column in self.stream.columns.items()
-        }
+        columns, features = self.stream.columns, self.features
+        arrays = {name: {"feature": features.get(name, name), "shape": columns[name].shape} for name in columns}
         write_json(self.root / lerobot.OURS, {"schema": SCHEMA, "arrays": arrays, "meta": self.stream.meta})
 
     def _info(self) -> dict:
-        features = {self.features[name]: self._feature(name, column) for name, column in self.columns.items()}
-        features |= {
-            name: {"dtype": column.dtype.name, "shape": [1], "names": None} for name, column in lerobot.INDEX.items()
-        }
+        everything = self.columns | lerobot.INDEX
+        features = {self.features.get(name, name): self._feature(name, everything[name]) for name in everything}
         return {
-            "codebase_version": lerobot.VERSION,
-            "robot_type": self.stream.meta.get("robot_type"),
-            "total_episodes": len(self.episodes),
-            "total_frames": self.stream.n_steps,
-            "total_tasks": len(self.tasks),
+            "codebase_version": lerobot.VERSION, "robot_type": self.stream.meta.get("robot_type"), "fps": self.fps,
+            "total_episodes": len(self.episodes), "total_frames": self.stream.n_steps, "total_tasks": len(self.tasks),
             # Where the library begins a new folder or file if somebody adds episodes; its own values.
-            "chunks_size": 1000,
-            "data_files_size_in_mb": 100,
-            "video_files_size_in_mb": 200,
-            "fps": self.fps,
-            "splits": {"train": f"0:{len(self.episodes)}"},
-            "data_path": lerobot.DATA_PATH,
-            "video_path": lerobot.VIDEO_PATH if self.videos else None,
-            "features": features,
-        }
+            "chunks_size": 1000, "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
+            "splits": {"train": f"0:{len(self.episodes)}"}, "data_path": lerobot.DATA_PATH,
+            "video_path": lerobot.VIDEO_PATH if self.videos else None, "features": features,
+        }  # fmt: skip
 
     def _feature(self, name: str, column: Column) -> dict:
         if not column.is_picture:
             names = (self.stream.meta.get("names") or {}).get(name)
             return {"dtype": column.dtype.name, "shape": list(column.shape or (1,)), "names": names}
-        said = {"dtype": "image", "shape": list(column.shape), "names": ["height", "width", "channels"]}
-        if name in self.videos:
-            height, width, channels = column.shape
-            said |= {"dtype": "video", "info": {
-                "video.height": height, "video.width": width, "video.codec": "h264", "video.pix_fmt": "yuv420p",
-                "video.is_depth_map": False, "video.fps": self.fps, "video.channels": channels, "has_audio": False,
-            }}  # fmt: skip
-        return said
+        (height, width, channels), kind = column.shape, "video" if self.videos else "image"
+        said = {"dtype": kind, "shape": list(column.shape), "names": ["height", "width", "channels"]}
+        return said if kind == "image" else said | {"info": {
+            "video.height": height, "video.width": width, "video.codec": "h264", "video.pix_fmt": "yuv420p",
+            "video.is_depth_map": False, "video.fps": self.fps, "video.channels": channels, "has_audio": False,
+        }}  # fmt: skip
 
 
 def _whole_fps(fps: object) -> int:
     if not isinstance(fps, (int, float)) or not 0 < fps < 1e6 or fps != round(fps):
-        raise UserError(
-            f"LeRobot needs a whole number of frames a second, and the data set says {fps}; give one, as in --fps 10"
-        )
+        needed = "LeRobot needs a whole number of frames a second"
+        raise UserError(f"{needed}, and the data set says {fps}; give one, as in --fps 10")
     return round(fps)
 
 

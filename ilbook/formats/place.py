@@ -45,9 +45,8 @@ def fresh(target: Path, force: bool, source: Path, is_data: Callable[[Path], boo
         reason = error.strerror or error
         if str(error.filename or "").startswith(str(source)):
             raise UserError(f"cannot read {error.filename}: {reason}; make it readable") from error
-        raise UserError(
-            f"cannot write {target}: {reason}; free some space or make the folder writable, then run again"
-        ) from error
+        remedy = "free some space or make the folder writable, then run again"
+        raise UserError(f"cannot write {target}: {reason}; {remedy}") from error
     finally:
         remove(temporary)
 

@@ -88,9 +88,8 @@ class _Array:
             codecs = [*(said.get("filters") or []), *([said["compressor"]] if said["compressor"] else [])]
             self._codecs = [(codec["id"], numcodecs.get_codec(dict(codec))) for codec in codecs]
         except Exception as error:  # each codec has its own
-            raise UserError(
-                f"{self.where}/.zarray: not the description of an array that can be read ({error})"
-            ) from None
+            reason = f"not the description of an array that can be read ({error})"
+            raise UserError(f"{self.where}/.zarray: {reason}") from None
         self._row, self._kept = -1, np.empty(0)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
@@ -117,10 +116,8 @@ class _Array:
         if (raw := _read(self._root, f"{self._key}/{name}")) is None:
             # Writers leave out chunks of nothing but the fill value; but actions do not rest for a whole chunk.
             if self._fill is None or self._key == "data/action":
-                raise UserError(
-                    f"{where} is missing; copy the store again, or, if its writer left out chunks of zeros, write it "
-                    "with write_empty_chunks=True"
-                )
+                remedy = "copy the store again, or, if its writer left out zeros, write it with write_empty_chunks=True"
+                raise UserError(f"{where} is missing; {remedy}")
             return np.full(self._chunks, self._fill, self.dtype)
         try:
             for codec, decoder in reversed(self._codecs):

@@ -87,10 +87,10 @@ class Stream:
 def choose(
     names: Iterable[str], opened: Callable[[str], Found], arrays: Iterable[str] | None, where: str, aside=()
 ) -> tuple[dict[str, Found], dict[str, str]]:
-    """Open what to take of the arrays with these names: all but `aside`, or those in `arrays`, and always 'action'.
+    """Open what to take of these arrays: all but `aside`, or those in `arrays`, and always 'action'.
 
-    `opened(name)` raises UserError for what does not fit. 'action' and what `arrays` names is needed: then that is the
-    end. Anything else is left out; returns what is taken, in the order of `names`, and why the rest is not.
+    `opened(name)` raises UserError for what does not fit; it is passed on where 'action' or an array in `arrays`, which
+    are needed, is concerned. Returns what is taken, in the order of `names`, and why anything else is left out.
     """
     names = list(names)
     check_there(["action"], names, where)
@@ -161,10 +161,8 @@ class _Joined:
             if not part.shape:
                 raise UserError(f"{place} is a single value, not an array over steps")
             if (found := Column.of(part)) != self.column:
-                raise UserError(
-                    f"{place} is {found.dtype} of shape {found.shape} at each step, but {self.column.dtype} of "
-                    f"{self.column.shape} in {parts[0][0]}"
-                )
+                other = f"{self.column.dtype} of {self.column.shape} in {parts[0][0]}"
+                raise UserError(f"{place} is {found.dtype} of shape {found.shape} at each step, but {other}")
             if part.shape[0] != length + more:
                 due = f"{length} actions" if per_episode else f"{length} steps, where the last of episode_ends is"
                 raise UserError(f"{place} has {part.shape[0]} rows for {due}; it must be {length + more}")

@@ -46,9 +46,6 @@ class Recording:
     def __len__(self) -> int:
         return len(self.actions)
 
-    def __str__(self) -> str:
-        return f"{self.outcome}, {len(self)} steps"
-
 
 @dataclass(frozen=True)
 class Shot:
@@ -80,10 +77,8 @@ class Session:
         self._clock, self._lock = clock, threading.RLock()
         self._sim = replace(task, max_steps=math.ceil(SLACK * task.max_steps)).batch(1, threads=1)
         self._inputs = Inputs()
-        self._current = Recording(seed)
-        self._sure = 0  # steps of it until the page was last heard
-        self._heard = self._busy = clock()
-        self._next_seed = seed
+        self._current, self._next_seed = Recording(seed), seed
+        self.hear()
         self._reset(seed)
 
     # -- what the page sends ------------------------------------------------------------------------------------------
@@ -100,7 +95,7 @@ class Session:
                 self._stir()
 
     def hear(self) -> None:
-        """The page showed a sign of life, such as the receipt of a picture."""
+        """The page showed a sign of life, such as the receipt of a picture; up to here the episode is sure."""
         self._heard, self._sure = self._clock(), len(self._current)
 
     def _stir(self) -> None:
@@ -132,11 +127,16 @@ class Session:
             if self.state != IDLE:
                 self.state, self.message = IDLE, "Discarded. Press Record for a new start."
 
+    def toggle(self) -> None:
+        """Record, or stop."""
+        self.record() if self.state == IDLE else self.stop()
+
     def undo(self) -> None:
         """Forget the last episode that was kept."""
         with self._lock:
             if self.state == IDLE and self.kept:
-                self.message = f"Removed the last episode ({self.kept.pop()})."
+                self.kept.pop()
+                self.message = "Removed the last episode."
                 self._keep_safe()
 
     def episodes(self) -> Episodes:
@@ -150,14 +150,10 @@ class Session:
             "action": np.stack([row for one in kept for row in one.actions]),
         }
         meta = {
-            "task": self.task.name,
-            "source": "teleoperation",
-            "control_hz": self.task.control_hz,
-            "strengths": dict(self.task.shift),
-            "outcome": [one.outcome for one in kept],
-            "score": [round(one.score, 4) for one in kept],
-            "seed": [one.seed for one in kept],
-        }
+            "task": self.task.name, "source": "teleoperation", "control_hz": self.task.control_hz,
+            "strengths": dict(self.task.shift), "outcome": [one.outcome for one in kept],
+            "score": [round(one.score, 4) for one in kept], "seed": [one.seed for one in kept],
+        }  # fmt: skip
         return Episodes(arrays, np.cumsum([len(one) for one in kept]), meta)
 
     def save(self, name: str) -> Path:
@@ -239,7 +235,7 @@ class Session:
             return
         current.outcome, current.score = outcome, self.score
         self.kept.append(current)
-        self.message = f"Kept episode {len(self.kept)} ({current}). Press Record for the next."
+        self.message = f"Kept episode {len(self.kept)} ({outcome}, {len(current)} steps). Press Record for the next."
         self._keep_safe()
 
     def _keep_safe(self) -> None:

@@ -30,7 +30,7 @@ FILM_SIZE = 256  # of the film on the page
 UNSEEN = 6  # pictures on their way to the page; when more are, the next ones wait
 PROBE = 1.0  # s after which one more is sent anyway: a page that was reloaded must have something to receive
 MOUSE_EVERY = 25  # ms between two moves of the mouse that are sent
-STATUS_EVERY = 0.25  # s
+STATUS_EVERY = 4  # pictures
 JPEG_QUALITY = 80  # 7 kB for a picture of 384 x 384: at 20 a second a seventh of what Jupyter lets through
 EVENTS = ("mousedown", "mouseup", "mouseleave", "wheel", "keydown", "keyup", "dragstart")
 WORDS = {IDLE: "practice", WAITING: "ready", RECORDING: "recording"}
@@ -53,7 +53,7 @@ class Teleop(ipw.VBox):
     def __init__(self, session: Session, start: bool = True):
         self.session, self.sent = session, 0  # pictures
         self._draw = renderer(session.task, SIZE)
-        self._sent_at = self._status_at = 0.0
+        self._sent_at = 0.0
         self._closing = threading.Event()
         self._build(session)
         self._show(session.shot())
@@ -76,7 +76,7 @@ class Teleop(ipw.VBox):
         for source in (self._moves, self._events):
             source.on_dom_event(session.feed)
         self._pad = ipw.Controller(index=0)
-        self._record = self._button("Record", "danger", self._toggle)
+        self._record = self._button("Record", "danger", session.toggle)
         self._discard = self._button("Discard", "", session.discard)
         self._undo = self._button("Undo last", "", session.undo)
         self._save = self._button("Save", "primary", self._save_now)
@@ -96,9 +96,6 @@ class Teleop(ipw.VBox):
         button = ipw.Button(description=words, button_style=style, layout={"width": "auto"})
         button.on_click(lambda _: (action(), self._refresh()))
         return button
-
-    def _toggle(self) -> None:
-        self.session.record() if self.session.state == IDLE else self.session.stop()
 
     def _save_now(self) -> None:
         try:
@@ -137,8 +134,7 @@ class Teleop(ipw.VBox):
         shot, now = self.session.tick(), time.monotonic()
         if shot is not None and (self.sent - self._received.value < UNSEEN or now - self._sent_at > PROBE):
             self._show(shot)
-        if shot is None or now - self._status_at > STATUS_EVERY:
-            self._status_at = now
+        if shot is None or self.sent % STATUS_EVERY == 0:
             self._refresh()
         return shot is not None
 
@@ -195,8 +191,8 @@ def film(task: Task) -> media.Film | media.Picture:
     shots = [Shot(state, where(action), True) for state, action in zip(states, actions, strict=True)]
     frames = task.render(states, FILM_SIZE)
     frames = np.stack([paint(frame, shot) for frame, shot in zip(frames, shots, strict=True)])
-    seconds, end = len(states) / task.control_hz, "success" if episodes.meta["success"][0] else "no success"
-    who = "the scripted expert in place of a hand"
+    end, who = "success" if episodes.meta["success"][0] else "no success", "the scripted expert in place of a hand"
+    seconds = len(states) / task.control_hz
     title = (
         f"A recorded session: {who} drives {task.name} ({seconds:.0f} s, {end}). "
         "In JupyterLab, this cell opens a window in which you drive with mouse, keys or gamepad, and record."

@@ -14,8 +14,7 @@ import pytest
 from ilbook import formats
 from ilbook.data import files, video
 from ilbook.data.episodes import Episodes
-from ilbook.formats import lerobot, native, stream
-from ilbook.formats.statistics import Statistics
+from ilbook.formats import lerobot, lerobot_write, native, stream
 
 ENDS = np.array([4, 9, 20])
 
@@ -118,7 +117,7 @@ def test_statistics_are_those_of_numpy(tmp_path):
 
 def test_statistics_do_not_depend_on_the_blocks_and_lose_no_digits():
     values = 1e6 + np.random.default_rng(0).standard_normal((10_000, 2))
-    collected = Statistics(stream.Column(np.dtype(np.float64), (2,)))
+    collected = lerobot_write.Statistics(stream.Column(np.dtype(np.float64), (2,)))
     for part in np.array_split(values, 37):
         collected.add(part)
     found = collected.result()
@@ -214,8 +213,8 @@ def test_text_features_are_left_out_and_said_so(tmp_path):
     said["features"]["remark"] = {"dtype": "string", "shape": [1], "names": None}
     info.write_text(json.dumps(said))
     said = formats.import_(tmp_path / "lr", tmp_path / "back")
-    assert "remark" not in said["arrays"] and "feature 'remark' holds object" in said["left_out"]["remark"]
-    with pytest.raises(formats.UserError, match="feature 'remark' holds object; only truth values"):
+    assert "remark" not in said["arrays"] and "feature 'remark' (string) holds object" in said["left_out"]["remark"]
+    with pytest.raises(formats.UserError, match=r"feature 'remark' \(string\) holds object; only truth values"):
         formats.import_(tmp_path / "lr", tmp_path / "x", arrays=["remark"])
 
 
