@@ -53,8 +53,7 @@ def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
             raise UserError(f"{file.name}: {neither}; its layout is not known")
         ours = parse(inside.attrs.get(OURS, "{}"), f"{file.name}: attribute '{OURS}'")
         meta = {**ours.get("meta", {}), "source": file.name, "format": "minari" if minari else "robomimic"}
-        if "env_args" in inside.attrs:
-            meta["env_args"] = str(inside.attrs["env_args"])
+        meta |= {key: str(inside.attrs[key]) for key in ("env_args",) if key in inside.attrs}
         groups = [inside[f"{stem}_{number}"] for number in numbers]
         episodes = [(f"{file.name}{group.name}", _leaves(group)) for group in groups]
         paths = _paths(episodes, ours.get("arrays") or (MINARI if minari else ROBOMIMIC))
@@ -101,14 +100,14 @@ def write(stream: Stream, path: Path) -> None:
     paths = {name: ROBOMIMIC.get(name, f"obs/{name}") for name in stream.columns}
     if "state" in paths and not any(path.startswith("obs/") for path in paths.values()):
         paths["state"] = "obs/state"  # robomimic learns from obs alone
-    meta = {key: value for key, value in stream.meta.items() if key != "env_args"}
+    meta, spans = {key: value for key, value in stream.meta.items() if key != "env_args"}, stream.spans
     environment = {"env_name": str(meta.get("env_name", "ilbook")), "type": 2, "env_kwargs": {}}
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         data.attrs["total"] = stream.n_steps
         data.attrs["env_args"] = stream.meta.get("env_args") or json.dumps(environment)
         data.attrs[OURS] = json.dumps({"meta": meta, "arrays": paths})
-        for index, (start, end) in enumerate(zip(stream.starts.tolist(), stream.ends.tolist(), strict=True)):
+        for index, (start, end) in enumerate(spans):
             demo = data.create_group(f"demo_{index}")
             demo.attrs["num_samples"] = end - start
             for name, column in stream.columns.items():
@@ -117,6 +116,6 @@ def write(stream: Stream, path: Path) -> None:
                 options = packed if column.is_picture else {}
                 demo.create_dataset(paths[name], (end - start, *column.shape), column.dtype, **options)
         for block in stream.watched("export"):
-            first = block.start - stream.starts[block.episode]
+            first = block.start - spans[block.episode][0]
             for name, part in block.arrays.items():
                 data[f"demo_{block.episode}"][paths[name]][first : first + len(part)] = part

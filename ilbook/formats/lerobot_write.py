@@ -75,11 +75,10 @@ class _Writer:
                 raise UserError(f"array '{name}' is {height} x {width}; videos need even sizes: leave out --video")
         of_features = {self.features[name]: column for name, column in self.columns.items()}
         self.statistics = {name: Statistics(column) for name, column in (of_features | lerobot.INDEX).items()}
-        self.episodes = [self._episode(index) for index in range(len(stream.ends))]
+        self.episodes = [self._episode(index, *span) for index, span in enumerate(stream.spans)]
 
-    def _episode(self, index: int) -> dict:
+    def _episode(self, index: int, start: int, end: int) -> dict:
         """The row of the table of episodes; its tasks are found while it is written."""
-        start, end = int(self.stream.starts[index]), int(self.stream.ends[index])
         row = {"episode_index": index, "tasks": set(), "length": end - start}
         row |= {"dataset_from_index": start, "dataset_to_index": end}
         row |= {f"{table}/{key}": value for table in ("data", "meta/episodes") for key, value in lerobot.FIRST.items()}
@@ -130,7 +129,7 @@ class _Writer:
         """The columns that every frame has."""
         n = len(block.arrays["action"])
         whole = np.arange(block.start, block.start + n)
-        frame = whole - self.stream.starts[block.episode]
+        frame = whole - self.episodes[block.episode]["dataset_from_index"]
         task = block.arrays["task_index"] if self.has_index else np.zeros(n, np.int64)
         if (bad := np.flatnonzero((task < 0) | (task >= len(self.tasks)))).size:
             here = f"array 'task_index', row {block.start + bad[0]}"

@@ -70,9 +70,9 @@ class Stream:
         return int(self.ends[-1])
 
     @property
-    def starts(self) -> np.ndarray:
-        """First step of each episode (E,)."""
-        return np.concatenate([[0], self.ends[:-1]])
+    def spans(self) -> list[tuple[int, int]]:
+        """First step and end of each episode."""
+        return list(zip([0, *self.ends[:-1].tolist()], self.ends.tolist(), strict=True))
 
     def watched(self, label: str) -> Iterator[Block]:
         """All blocks, with a progress bar where somebody watches (a terminal)."""
@@ -137,12 +137,13 @@ def from_parts(
 
     def blocks():
         rows = rows_of(columns)
-        for episode, (begin, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)):
+        for episode, (begin, end) in enumerate(found.spans):
             for start in range(begin, end, rows):
                 stop = min(start + rows, end)
                 yield Block(episode, start, {name: array.read(start, stop) for name, array in taken.items()})
 
-    return Stream(columns, ends, meta, blocks, left_out)
+    found = Stream(columns, ends, meta, blocks, left_out)
+    return found
 
 
 class _Joined:
@@ -195,8 +196,7 @@ def check_ends(ends: np.ndarray, where: str) -> np.ndarray:
         raise UserError(f"{where} must be a list of whole numbers, not {ends.dtype} of shape {ends.shape}")
     ends = ends.astype(np.int64)
     for row in np.flatnonzero(np.diff(ends, prepend=0) <= 0)[:1]:
-        before = np.append(0, ends)[row]
-        raise UserError(f"{where}, row {row}: {ends[row]} is not after {before}; no episode may be empty")
+        raise UserError(f"{where}, row {row}: {ends[row]} is not after {[0, *ends][row]}; no episode may be empty")
     return ends
 
 

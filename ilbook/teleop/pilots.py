@@ -142,7 +142,5 @@ def pilot_for(task: Task) -> Pilot:
         return ArmPilot(task)
     if len(task.action_low) == 2:
         return PlanarPilot(task)
-    raise UserError(
-        f"{task.name} has {len(task.action_low)} actions and nobody wrote a pilot that drives them by hand; "
-        "add one to ilbook/teleop/pilots.py"
-    )
+    lacking = f"{task.name} has {len(task.action_low)} actions and nobody wrote a pilot that drives them by hand"
+    raise UserError(f"{lacking}; add one to ilbook/teleop/pilots.py")

@@ -1,8 +1,7 @@
 """A session of driving a task by hand: what is recorded, kept, undone and saved. No widgets and no browser in here.
 
-The task advances at its own control rate, so that recordings mix with any other data of the task. Pictures and input
-need at least 15 a second: where the task is slower (PushT: 10 Hz), each control step is shown in equal parts, and the
-hand is read once a control step, at its beginning. A recorded action is the target that the hand meant, in the task's
+The task advances at its own control rate. Where that is too slow to look at (PushT: 10 Hz), each control step is shown
+in equal parts; the hand is read at its beginning. A recorded action is the target that the hand meant, in the task's
 own units; the state beside it is the one before the step, as in `ilbook.experts`.
 """
 
@@ -60,9 +59,8 @@ class Session:
     """Drives one copy of a task by hand and keeps episodes. Every method may be called from any thread.
 
     States: idle (driving is practice), waiting (a fresh start; the first move begins the recording), recording. An
-    episode ends with success, failure, the time limit (`SLACK` times that of a policy) or `stop`; a page that is silent
-    for `PATIENCE` seconds ends it too. What is kept and not saved yet is also in the file `unsaved`, in case that the
-    kernel dies.
+    episode ends with success, failure, the time limit, `stop`, or a page that is silent for `PATIENCE` seconds. What is
+    kept and not saved yet is also in the file `unsaved`, in case that the kernel dies.
     """
 
     def __init__(self, task: Task, out: str | Path, *, seed: int = 0, clock: Callable[[], float] = time.monotonic):
@@ -201,8 +199,7 @@ class Session:
         return float(self._sim.score[0])
 
     @property
-    def seconds(self) -> float:
-        """Length of the episode that is being recorded."""
+    def seconds(self) -> float:  # of the episode that is being recorded
         return len(self._current) / self.task.control_hz
 
     def _control(self) -> None:
