@@ -26,8 +26,10 @@ OURS = "ilbook"  # attribute of the root with what the format has no place for
 
 
 def recognise(path: Path) -> bool:
+    if path.suffix == ".zip" and zipfile.is_zipfile(path):
+        return any(name.endswith(".zarray") for name in zipfile.ZipFile(path).namelist())
     if path.is_file():
-        return path.suffix == ".zip"
+        return path.name.endswith(".zarr.zip")  # a damaged one
     return any((path / name).exists() for name in (".zgroup", ".zmetadata", "zarr.json", "data/.zgroup"))
 
 

@@ -206,6 +206,31 @@ def test_variants_that_the_library_has_written_are_read(tmp_path):
     assert found.meta["tasks"] == ["pull", "push"]
 
 
+def test_a_film_of_one_channel_and_numbers_in_lists_of_one_are_read(tmp_path):
+    content = {"action": arrays()["action"], "top": np.repeat(arrays()["top"][..., :1], 3, axis=-1)}
+    content["reward"] = np.arange(20, dtype=np.float32)
+    formats.export(store(tmp_path / "source", content), tmp_path / "lr", "lerobot", video=True)
+    (tmp_path / "lr" / "meta" / "ilbook.json").unlink()
+    info = tmp_path / "lr" / "meta" / "info.json"
+    said = json.loads(info.read_text())
+    said["features"]["observation.images.top"]["shape"] = [64, 96, 1]
+    info.write_text(json.dumps(said))
+    table = tmp_path / "lr" / "data" / "chunk-000" / "file-000.parquet"
+    one = pa.FixedSizeListArray.from_arrays(pa.array(content["reward"]), 1)
+    rewrite(table, lambda rows: rows.set_column(rows.column_names.index("next.reward"), "next.reward", one))
+    found = back(tmp_path / "lr", tmp_path / "back")
+    assert np.array_equal(found["reward"], content["reward"]) and found["top"].shape == (20, 64, 96, 1)
+    assert np.abs(found["top"].astype(int) - content["top"][..., :1]).mean() < 3
+
+
+def test_a_pointer_of_git_lfs_is_named(tmp_path):
+    formats.export(store(tmp_path / "source"), tmp_path / "lr", "lerobot")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    (tmp_path / "lr" / "data" / "chunk-000" / "file-000.parquet").write_text(pointer)
+    with pytest.raises(formats.UserError, match=r"file-000.parquet is only a pointer of Git LFS; .* 'git lfs pull'"):
+        formats.import_(tmp_path / "lr", tmp_path / "x")
+
+
 def test_text_features_are_left_out_and_said_so(tmp_path):
     formats.export(store(tmp_path / "source"), tmp_path / "lr", "lerobot")
     info = tmp_path / "lr" / "meta" / "info.json"

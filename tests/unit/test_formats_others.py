@@ -97,6 +97,32 @@ def test_a_store_packed_into_one_file_is_read(tmp_path):
         formats.import_(tmp_path / "cut.zarr.zip", tmp_path / "x")
 
 
+def test_a_zip_may_have_any_name_and_the_store_in_a_folder(tmp_path):
+    formats.export(store(tmp_path / "source"), tmp_path / "a.zarr", "zarr")
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as packed:
+        for path in sorted((tmp_path / "a.zarr").rglob("*")):
+            packed.write(path, path.relative_to(tmp_path).as_posix())
+    found = back(tmp_path / "some.zip", tmp_path / "back")
+    assert all(np.array_equal(found[name], array) for name, array in arrays().items())
+    with zipfile.ZipFile(tmp_path / "letters.zip", "w") as packed:
+        packed.writestr("dear.txt", "dear")
+    with pytest.raises(UserError, match=r"letters.zip is not a data set, so --force does not replace it"):
+        formats.export(tmp_path / "source", tmp_path / "letters.zip", "zarr", force=True)
+
+
+def test_nested_groups_are_read_and_absent_chunks_are_their_fill_value(tmp_path):
+    content = arrays()
+    array_v2(tmp_path / "a.zarr" / "data" / "obs" / "arm" / "state", content["state"], (7, 5))
+    array_v2(tmp_path / "a.zarr" / "data" / "action", content["action"], (9, 2))
+    array_v2(tmp_path / "a.zarr" / "data" / "reward", content["reward"], (7,), fill_value=0.5)
+    array_v2(tmp_path / "a.zarr" / "meta" / "episode_ends", ENDS, (2,))
+    (tmp_path / "a.zarr" / ".zgroup").write_text('{"zarr_format": 2}')
+    (tmp_path / "a.zarr" / "data" / "reward" / "1").unlink()
+    found = back(tmp_path / "a.zarr", tmp_path / "folder")
+    assert np.array_equal(found["obs.arm.state"], content["state"])
+    assert (found["reward"][7:14] == 0.5).all() and np.array_equal(found["reward"][14:], content["reward"][14:])
+
+
 def test_the_zarr_library_reads_what_we_export(tmp_path):
     zarr = pytest.importorskip("zarr", reason="zarr is not installed")
     formats.export(store(tmp_path / "source"), tmp_path / "a.zarr", "zarr")
