@@ -5,7 +5,8 @@
 
 Nothing is rounded or converted on the way, and everything is read and written block by block, so that a set may be
 larger than memory. One format is one module with NAME, `recognise(path)` and `stream(path, arrays)`, and, where it can
-be written, `write(stream, path)`.
+be written, `write(stream, path)`. One rule holds for all of them: an array that does not fit is left out and named, and
+`arrays` (`--arrays`) says what is needed: if that is missing or does not fit, nothing is written (`stream.choose`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,10 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
+from ilbook.data import manifest
 from ilbook.errors import UserError, unknown
 from ilbook.formats import hdf5, lerobot, lerobot_read, lerobot_write, native, place, replay
-from ilbook.formats.recordings import from_episode_list
-from ilbook.formats.stream import Progress, Stream, bar, from_arrays
-
-__all__ = ["FORMATS", "bar", "export", "from_episode_list", "import_"]
+from ilbook.formats.stream import Stream, from_arrays
 
 # In the order in which a path is tried: (its name, whether a path is of this format, how it is opened).
 READERS = (
@@ -33,35 +32,27 @@ FORMATS = {"lerobot": lerobot_write.write, "zarr": replay.write, "hdf5": hdf5.wr
 FOREIGN = (".zarr", ".zip", ".hdf5", ".h5", ".parquet")  # names that promise another format than ours
 
 
+Arrays = Iterable[str] | None
+
+
 def import_(
-    source: str | Path,
-    target: str | Path,
-    force: bool = False,
-    progress: Progress | None = None,
-    arrays: Iterable[str] | None = None,
-    fps: float | None = None,
+    source: str | Path, target: str | Path, force: bool = False, arrays: Arrays = None, fps: float | None = None
 ) -> dict:
     """Convert a data set of any known format to our own: an .npz, or, if `target` has another name, a folder.
 
-    `arrays`: only these and 'action'. `fps`: where the source does not say. Returns what was written; UserError leaves
-    the target as it was.
+    `arrays`: only these and 'action'. `fps`: where the source does not say. Returns what was written and what was left
+    out; UserError leaves the target as it was.
     """
     source, target = Path(source), Path(target)
     if target.suffix in FOREIGN:
         raise UserError(f"{target.name}: import writes .npz files or folders; to write {target.suffix} use export")
-    return _convert(_open, source, target, force, progress, arrays, fps, native.write, as_file=target.suffix == ".npz")
+    return _convert(_open, source, target, force, arrays, fps, native.write, as_file=target.suffix == ".npz")
 
 
 def export(
-    source: str | Path,
-    target: str | Path,
-    format: str,
-    force: bool = False,
-    progress: Progress | None = None,
-    arrays: Iterable[str] | None = None,
-    fps: float | None = None,
-    video: bool = False,
-) -> dict:
+    source: str | Path, target: str | Path, format: str, force: bool = False, arrays: Arrays = None,
+    fps: float | None = None, video: bool = False,
+) -> dict:  # fmt: skip
     """Convert a data set, or the shipped one of that name, to `format`: lerobot, zarr or hdf5.
 
     Pictures stay exact; `video` (lerobot only) makes h264 of them, smaller and with small errors. The rest as in
@@ -75,14 +66,12 @@ def export(
     if target.suffix == ".npz":
         raise UserError(f"{target.name}: export writes {format}; to write .npz use import")
     # A folder of demonstrations may bear the name of a shipped set without being one itself.
-    is_path = source.exists() and (_is_data(source) or str(source) not in _shipped())
-    opening, options = _open if is_path else _open_shipped, {"video": True} if video else {}
-    return _convert(opening, source, target, force, progress, arrays, fps, FORMATS[format], **options)
+    is_path = source.exists() and (_is_data(source) or str(source) not in manifest.entries())
+    options = {"video": True} if video else {}
+    return _convert(_open if is_path else _open_shipped, source, target, force, arrays, fps, FORMATS[format], **options)
 
 
-def _convert(
-    opening: Callable, source: Path, target: Path, force, progress, arrays, fps, write: Callable, **options: bool
-) -> dict:
+def _convert(opening: Callable, source: Path, target: Path, force, arrays, fps, write: Callable, **options) -> dict:
     if isinstance(arrays, str):
         raise UserError(f"arrays is a list of names, not the text {arrays!r}; write [{arrays!r}]")
     if fps is not None and not fps > 0:
@@ -90,15 +79,11 @@ def _convert(
     with place.fresh(target, force, source, _is_data) as path:
         stream = opening(source, arrays)
         if fps is not None:
-            stream = replace(stream, meta={**stream.meta, "fps": _whole(fps)})
+            stream = replace(stream, meta={**stream.meta, "fps": fps})
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(stream.counted(progress), path, **options)
+        write(stream, path, **options)
     said = {"written": str(target), "episodes": len(stream.ends), "steps": stream.n_steps}
-    return {**said, "arrays": list(stream.columns), "fps": stream.meta.get("fps")}
-
-
-def _whole(fps: float) -> float:
-    return int(fps) if fps == int(fps) else fps
+    return {**said, "arrays": list(stream.columns), "left_out": stream.left_out, "fps": stream.meta.get("fps")}
 
 
 def _is_data(path: Path) -> bool:
@@ -108,7 +93,7 @@ def _is_data(path: Path) -> bool:
         return False
 
 
-def _open(source: Path, arrays: Iterable[str] | None) -> Stream:
+def _open(source: Path, arrays: Arrays) -> Stream:
     if not source.exists():
         raise UserError(f"there is no {source}{_nearest(source)}")
     for _, recognise, stream in READERS:
@@ -125,30 +110,17 @@ def _nearest(source: Path, others: Iterable[str] = ()) -> str:
     return f"; did you mean {near[0]}?" if near else "; check the path"
 
 
-def _shipped() -> dict[str, dict]:
-    from ilbook.data import manifest
-
-    return manifest.entries()
-
-
-def _open_shipped(source: Path, arrays: Iterable[str] | None) -> Stream:
+def _open_shipped(source: Path, arrays: Arrays) -> Stream:
     """A data set of the book by its name, with its observations, its frame rate and what its numbers mean."""
     from ilbook import data, tasks
 
-    name, entries = str(source), _shipped()
+    name, entries = str(source), manifest.entries()
     if name not in entries:
-        listed = ", ".join(entries) or "none"
-        raise UserError(
-            f"there is no {name}, neither as a path nor among the shipped data sets ({listed})"
-            f"{_nearest(source, entries)}"
-        )
+        listed, near = ", ".join(entries) or "none", _nearest(source, entries)
+        raise UserError(f"there is no {name}, neither as a path nor among the shipped data sets ({listed}){near}")
     task = tasks.get(entries[name]["task"])
     episodes = data.load(name, pictures=arrays is None or "image" in arrays)
-    said = {
-        "fps": _whole(task.control_hz),
-        "tasks": [(task.__doc__ or task.name).strip().partition("\n")[0]],
-        "names": {"state": list(task.state_names), "obs": list(task.obs_names)},
-        "source": name,
-        "env_name": task.gym_id,
-    }
+    said = {"fps": task.control_hz, "source": name, "env_name": task.gym_id}
+    said["tasks"] = [(task.__doc__ or task.name).strip().partition("\n")[0]]
+    said["names"] = {"state": list(task.state_names), "obs": list(task.obs_names)}
     return from_arrays(episodes.arrays, episodes.episode_ends, {**episodes.meta, **said}, name, arrays)

@@ -1,33 +1,33 @@
 """HDF5: robomimic's files (Mandlekar et al. 2021) both ways, and Minari's `main_data.hdf5` to read.
 
-robomimic: groups data/demo_i with `actions`, `obs/KEY`, `states`, ..., and `mask/NAME` with names of demos. Minari:
-groups episode_i with `observations` (one row more than `actions`; the last one is dropped), `rewards`, ...
+robomimic: groups data/demo_i with `actions`, `obs/KEY`, `states`, ... Minari: groups episode_i with `observations` (one
+row more than `actions`; the last one is dropped), `rewards`, ...
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ilbook.data.files import check_there, parse, readable
 from ilbook.errors import UserError
-from ilbook.formats.stream import Joined, Stream, choose, from_arrays
+from ilbook.formats.stream import Stream, from_parts
 
 NAME = "robomimic or Minari HDF5"
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MINARI_FILES = ("data/main_data.hdf5", "main_data.hdf5")
-# Our names -> theirs; everything else is an observation, `obs/NAME`.
-ROBOMIMIC = {"action": "actions", "state": "states", "reward": "rewards", "done": "dones"}
+# Our names -> theirs; everything else is named by its path, without its first part if that says observation.
 MINARI = {
-    "obs": "observations", "action": "actions", "reward": "rewards",
+    "action": "actions", "obs": "observations", "reward": "rewards",
     "terminated": "terminations", "truncated": "truncations",
 }  # fmt: skip
-OURS = "ilbook"  # attribute of the group `data` with what robomimic has no place for
+ROBOMIMIC = {"action": "actions", "state": "states", "reward": "rewards", "done": "dones"}
 ASIDE = ("next_obs/", "infos/")  # what can be derived, or is not meant for learning: only if asked for
+OURS = "ilbook"  # attribute of the group `data` with what robomimic has no place for
 DAMAGES = (OSError, RuntimeError, KeyError)  # what h5py raises
 
 
@@ -49,67 +49,48 @@ def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
         inside, stem = (opened, "episode") if minari else (opened["data"], "demo")
         numbers = sorted(int(match[1]) for name in inside if (match := re.fullmatch(rf"{stem}_(\d+)", name)))
         if not numbers:
-            raise UserError(
-                f"{file.name}: has neither data/demo_0 (robomimic) nor episode_0 (Minari); its layout is not known"
-            )
-        episodes = [inside[f"{stem}_{number}"] for number in numbers]
+            neither = "has neither data/demo_0 (robomimic) nor episode_0 (Minari)"
+            raise UserError(f"{file.name}: {neither}; its layout is not known")
         ours = parse(inside.attrs.get(OURS, "{}"), f"{file.name}: attribute '{OURS}'")
-        paths = _paths(episodes[0], MINARI if minari else ROBOMIMIC, ours.get("arrays", {}))
-        check_there(["actions"], paths.values(), f"{file.name}{episodes[0].name}")
-        aside = [name for name, path in paths.items() if path.startswith(ASIDE)]
-        ends = np.cumsum([_length(group, f"{file.name}{group.name}") for group in episodes])
-        stored = {name: _joined(file.name, episodes, paths[name], ends) for name in choose(paths, arrays, aside)}
         meta = {**ours.get("meta", {}), "source": file.name, "format": "minari" if minari else "robomimic"}
-        meta |= {} if minari else _robomimic_meta(opened, [group.name.split("/")[-1] for group in episodes])
-    return from_arrays(stored, ends, meta, file.name, place=lambda name, step: stored[name].place(step))
+        meta |= {key: str(inside.attrs[key]) for key in ("env_args",) if key in inside.attrs}
+        groups = [inside[f"{stem}_{number}"] for number in numbers]
+        episodes = [(f"{file.name}{group.name}", _leaves(group)) for group in groups]
+        paths = _paths(episodes, ours.get("arrays") or (MINARI if minari else ROBOMIMIC))
+
+        def parts(name: str) -> list:
+            for place, found in episodes:
+                check_there([paths[name]], found, place)
+            return [(f"{place}/{paths[name]}", found[paths[name]]) for place, found in episodes]
+
+        actions = parts("action")
+        for (place, array), group in zip(actions, groups, strict=True):
+            if not array.shape or not len(array):
+                raise UserError(f"{place} has no rows; an episode must not be empty")
+            if (said := group.attrs.get("num_samples", len(array))) != len(array):
+                raise UserError(f"{place} has {len(array)} rows, but num_samples says {said}")
+        ends = np.cumsum([len(array) for _, array in actions])
+        aside = [name for name, path in paths.items() if path.startswith(ASIDE)]
+        return from_parts(paths, parts, ends, meta, file.name, arrays, per_episode=True, aside=aside)
 
 
-def _joined(file: str, episodes: list, path: str, ends: np.ndarray) -> Joined:
-    for group in episodes:
-        if path not in group:
-            check_there([path], group, f"{file}{group.name}")
-    where = [f"{file}{group.name}/{path}" for group in episodes]
-    return Joined([group[path] for group in episodes], where, ends, more=path.startswith("observations"))
+def _leaves(group: Mapping, above: str = "") -> dict:
+    """Path -> array for all that a nested group holds."""
+    found = {}
+    for key, value in group.items():
+        found |= _leaves(value, f"{above}{key}/") if isinstance(value, Mapping) else {f"{above}{key}": value}
+    return found
 
 
-def _paths(group, names: dict[str, str], said: dict[str, str]) -> dict[str, str]:
-    """Array -> path below the group of an episode, for all that the first one holds; `said` is what we noted."""
-    found: list[str] = []
-    group.visititems(lambda path, item: found.append(path) if hasattr(item, "dtype") else None)
-    named = {path: name for name, path in said.items() if path in found}
-    theirs = {path: name for name, path in names.items()}
+def _paths(episodes: list[tuple[str, dict]], known: dict[str, str]) -> dict[str, str]:
+    """Array -> path for all that any episode holds; a name that is taken leaves a path its own."""
+    found = dict.fromkeys(path for _, arrays in episodes for path in arrays)
+    named = {name: path for name, path in known.items() if path in found or name == "action"}
     for path in found:
-        plain = re.sub("^(obs|observations)/", "", path).replace("/", ".")
-        name = theirs.get(path, plain)
-        named.setdefault(path, path.replace("/", ".") if name in named.values() else name)
-    return {name: path for path, name in named.items()}
-
-
-def _length(group, where: str) -> int:
-    """Steps of one episode."""
-    check_there(["actions"], group, where)
-    length = len(group["actions"])
-    if length == 0:
-        raise UserError(f"{where}/actions has no rows; an episode must not be empty")
-    if (said := group.attrs.get("num_samples", length)) != length:
-        raise UserError(f"{where}/actions has {length} rows, but num_samples says {said}")
-    return length
-
-
-def _robomimic_meta(opened, demos: list[str]) -> dict:
-    """What the file says of its environment, and its masks as numbers of episodes."""
-    meta = {}
-    if "env_args" in opened["data"].attrs:
-        meta["env_args"] = str(opened["data"].attrs["env_args"])
-    if "mask" in opened:
-        meta["masks"] = {mask: [] for mask in opened["mask"]}
-        for mask, members in meta["masks"].items():
-            for row, name in enumerate(opened[f"mask/{mask}"].asstr()[:]):
-                if name not in demos:
-                    where = f"{Path(opened.filename).name}/mask/{mask}"
-                    raise UserError(f"{where}, row {row}: there is no {name} in the file")
-                members.append(demos.index(name))
-    return meta
+        if path not in named.values():
+            name = re.sub("^(obs|observations)/", "", path).replace("/", ".")
+            named[path.replace("/", ".") if name in named else name] = path
+    return named
 
 
 def write(stream: Stream, path: Path) -> None:
@@ -119,16 +100,14 @@ def write(stream: Stream, path: Path) -> None:
     paths = {name: ROBOMIMIC.get(name, f"obs/{name}") for name in stream.columns}
     if "state" in paths and not any(path.startswith("obs/") for path in paths.values()):
         paths["state"] = "obs/state"  # robomimic learns from obs alone
-    meta = {key: value for key, value in stream.meta.items() if key not in ("env_args", "masks")}
+    meta, spans = {key: value for key, value in stream.meta.items() if key != "env_args"}, stream.spans
     environment = {"env_name": str(meta.get("env_name", "ilbook")), "type": 2, "env_kwargs": {}}
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
         data.attrs["total"] = stream.n_steps
         data.attrs["env_args"] = stream.meta.get("env_args") or json.dumps(environment)
         data.attrs[OURS] = json.dumps({"meta": meta, "arrays": paths})
-        for mask, members in stream.meta.get("masks", {}).items():
-            file.create_dataset(f"mask/{mask}", data=np.array([f"demo_{index}" for index in members], dtype="S"))
-        for index, (start, end) in enumerate(zip(stream.starts.tolist(), stream.ends.tolist(), strict=True)):
+        for index, (start, end) in enumerate(spans):
             demo = data.create_group(f"demo_{index}")
             demo.attrs["num_samples"] = end - start
             for name, column in stream.columns.items():
@@ -136,7 +115,7 @@ def write(stream: Stream, path: Path) -> None:
                 packed = {"chunks": (1, *column.shape), "compression": "gzip", "compression_opts": 1}
                 options = packed if column.is_picture else {}
                 demo.create_dataset(paths[name], (end - start, *column.shape), column.dtype, **options)
-        for block in stream.blocks():
-            first = block.start - stream.starts[block.episode]
+        for block in stream.watched("export"):
+            first = block.start - spans[block.episode][0]
             for name, part in block.arrays.items():
                 data[f"demo_{block.episode}"][paths[name]][first : first + len(part)] = part

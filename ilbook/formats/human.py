@@ -26,16 +26,15 @@ COLUMNS = {"state": 5, "action": 2}
 def pusht(episodes: Episodes) -> Episodes:
     """The PushT demonstrations of Chi et al. 2023 (state (T, 5) and action (T, 2) in pixels) as data of our PushT.
 
-    Arrays state (T, 7), action (T, 2) and obs (T, 18), float32; pictures `img` become `image`, uint8. The command of a
-    state is the action before it, at first the pusher's place. UserError if these are not such data.
+    Arrays state (T, 7), action (T, 2) and obs (T, 18), float32. The command of a state is the action before it, at
+    first the pusher's place. UserError if these are not such data.
     """
     from ilbook.tasks.pusht import WORLD, PushT
 
     for name, width in COLUMNS.items():
-        if episodes[name].ndim != 2 or episodes[name].shape[1] != width:
-            raise UserError(
-                f"array '{name}' has shape {episodes[name].shape}; the human PushT data have (steps, {width})"
-            )
+        shape = episodes[name].shape
+        if shape[1:] != (width,):
+            raise UserError(f"array '{name}' has shape {shape}; the human PushT data have (steps, {width})")
     state, action = episodes["state"].astype(np.float64), episodes["action"].astype(np.float64)
     if state[:, :4].max() < 2:
         raise UserError("array 'state' holds no pixels (all values are below 2); was it converted already?")
@@ -48,8 +47,6 @@ def pusht(episodes: Episodes) -> Episodes:
     ours = np.concatenate([pusher, centre, angle[:, None], before], axis=1)
     arrays = {"state": ours, "action": command, "obs": PushT.observe(ours)}
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
-    if "img" in episodes.arrays:
-        arrays["image"] = episodes["img"].astype(np.uint8)
     return Episodes(arrays, episodes.episode_ends, {**episodes.meta, "fps": PUSHT_FPS})
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -16,10 +17,21 @@ from ilbook.data import video
 from ilbook.data.files import check_schema, check_there, read_json, readable
 from ilbook.errors import UserError
 from ilbook.formats import lerobot
-from ilbook.formats.lerobot_tables import INT, Episode, check_equal, dense, episodes, opened, tasks_of
-from ilbook.formats.stream import PLAIN_KINDS, Block, Column, Stream, check_finite, choose, rows_of
+from ilbook.formats.lerobot import FLOAT, INT
+from ilbook.formats.stream import Block, Column, Stream, check_finite, check_plain, choose, rows_of
 
 SLACK_S = 1e-4  # tolerance of a timestamp, as in the library
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One row of the table of episodes: rows start..stop of the whole, its data file, its place in each video."""
+
+    index: int
+    start: int
+    stop: int
+    file: str
+    videos: dict[str, tuple[str, float]]  # feature -> file and seconds where it begins
 
 
 @dataclass(frozen=True)
@@ -37,26 +49,25 @@ def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
     if (path / lerobot.OURS).is_file():  # what we noted, if it was us who wrote the data set
         ours = read_json(path / lerobot.OURS, f"{path.name}/{lerobot.OURS}")
         check_schema(ours, f"{path.name}/{lerobot.OURS}")
-    features, left_out = _features(path, info, ours)
-    texts = tasks_of(path)
-    order = {name: place for place, name in enumerate(ours.get("arrays") or {})}
-    tasks = {"task_index": INT} if len(texts) > 1 or "task_index" in order else {}
-    every = {**{name: feature.column for name, feature in features.items()}, **tasks}
-    names = choose(sorted(every, key=lambda name: order.get(name, len(order))), arrays)
-    columns = {name: every[name] for name in names}
-    features = {name: features[name] for name in names if name in features}
-    check_there(["action"], [feature.key for feature in features.values()], f"{path.name}/{lerobot.INFO}")
-    table = episodes(path, info, [feature.key for feature in features.values() if feature.kind == "video"])
+    texts, noted = _tasks_of(path), ours.get("arrays") or {}
+    said = info["features"]
+    keys = {name: entry["feature"] for name, entry in noted.items() if entry["feature"] in said}
+    rest = [key for key in said if key not in lerobot.INDEX and key not in keys.values()]
+    keys |= lerobot.arrays_of(rest, keys)
+    if len(texts) > 1:
+        keys.setdefault("task_index", "task_index")
+    where = f"{path.name}/{lerobot.INFO}"
+    features, left_out = choose(
+        keys, lambda name: _feature(said.get(keys[name]) or {}, keys[name], where, noted.get(name)), arrays, where
+    )
+    table = _episodes(path, info, [feature.key for feature in features.values() if feature.kind == "video"])
     meta = {**(ours.get("meta") or {}), "source": path.name, "format": "lerobot", "fps": info["fps"], "tasks": texts}
-    said = {name: info["features"][feature.key].get("names") for name, feature in features.items()}
-    more = {
-        "robot_type": info.get("robot_type"),
-        "names": {name: value for name, value in said.items() if value and not features[name].column.is_picture},
-        "left_out": left_out,
-    }
-    meta |= {key: value for key, value in more.items() if value}
-    reader = _Reader(path, table, features, columns, float(info["fps"]), len(texts))
-    return Stream(columns, reader.ends, meta, reader.blocks)
+    names = {name: said[feature.key].get("names") for name, feature in features.items()}
+    meta["names"] = {name: value for name, value in names.items() if value and not features[name].column.is_picture}
+    meta |= {key: info[key] for key in ("robot_type",) if info.get(key)}
+    columns = {name: feature.column for name, feature in features.items()}
+    blocks = partial(_blocks, path, table, features, float(info["fps"]), len(texts))
+    return Stream(columns, np.array([episode.stop for episode in table]), meta, blocks, left_out)
 
 
 def _info(root: Path) -> dict:
@@ -73,128 +84,100 @@ def _info(root: Path) -> dict:
     return info
 
 
-def _features(root: Path, info: dict, ours: dict) -> tuple[dict[str, Feature], list[str]]:
-    """Array -> feature, and the features that are no numbers (texts)."""
-    found, left_out = {}, []
-    for key, said in info["features"].items():
-        if key in lerobot.INDEX:
-            continue
-        where = f"{root.name}/{lerobot.INFO}: feature '{key}'"
-        try:
-            kind, shape = said["dtype"], tuple(int(size) for size in said["shape"])
-        except (KeyError, TypeError, ValueError):
-            raise UserError(f"{where} lacks a dtype or a shape") from None
-        if kind in ("image", "video"):
-            if len(shape) != 3:
-                raise UserError(f"{where} has shape {shape}; pictures need height, width and channels")
-            planes_first = shape[0] in (1, 3) and shape[2] not in (1, 3)
-            shape = (*shape[1:], shape[0]) if planes_first else shape
-            found[key] = Feature(key, kind, Column(np.dtype(np.uint8), shape))
-        elif (dtype := _dtype(kind)) is None:
-            left_out.append(key)
-        else:
-            # One number a step: a vector of one for observations and actions, a plain series for the rest.
-            plain = shape == (1,) and key != "action" and not key.startswith("observation.")
-            found[key] = Feature(key, kind, Column(dtype, () if plain else shape))
-    arrays = lerobot.arrays_of(found)
-    for name, said in (ours.get("arrays") or {}).items():
-        feature, shape = found.get(said["feature"]), tuple(said["shape"])
-        if feature is not None and prod(shape) == prod(feature.column.shape):  # else edited since we wrote it
-            arrays = {array: key for array, key in arrays.items() if key != feature.key and array != name}
-            arrays[name] = feature.key
-            found[feature.key] = replace(feature, column=Column(feature.column.dtype, shape))
-    return {name: found[key] for name, key in arrays.items()}, left_out
-
-
-def _dtype(kind: str) -> np.dtype | None:
+def _feature(said: dict, key: str, where: str, noted: dict | None) -> Feature:
+    """What info.json says of a feature; UserError if it is no array of numbers. `noted`: our note of its shape."""
+    where = f"{where}: feature '{key}'"
     try:
-        dtype = np.dtype(kind)
-    except TypeError:
-        return None
-    return dtype if dtype.kind in PLAIN_KINDS else None
+        kind, shape = said["dtype"], tuple(int(size) for size in said["shape"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{where} lacks a dtype or a shape") from None
+    if kind in ("image", "video"):
+        if len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3):
+            shape = (*shape[1:], shape[0])
+        if len(shape) != 3 or shape[2] not in (1, 3) or (said.get("info") or {}).get("video.is_depth_map"):
+            raise UserError(f"{where} has shape {shape}; pictures need height, width and 1 or 3 channels of 8 bits")
+        return Feature(key, kind, Column(np.dtype(np.uint8), shape))
+    dtype = np.dtype(kind) if kind in np.sctypeDict else np.dtype(object)
+    check_plain(dtype, f"{where} ({kind})")
+    if noted and prod(noted["shape"]) == prod(shape):  # else edited since we wrote it
+        shape = tuple(noted["shape"])
+    elif shape == (1,) and key != "action" and not key.startswith("observation."):
+        shape = ()  # one number a step: a vector of one for observations and actions, a plain series for the rest
+    return Feature(key, kind, Column(dtype, shape))
 
 
-class _Reader:
-    """Reads the files of a data set in order and checks every row against the table of episodes."""
-
-    def __init__(self, root: Path, table: list[Episode], features: dict[str, Feature], columns, fps, n_tasks):
-        self.root, self.table, self.features, self.columns = root, table, features, columns
-        self.fps, self.n_tasks = fps, n_tasks
-        self.ends = np.array([episode.stop for episode in table])
-        self.in_table = {name: feature for name, feature in features.items() if feature.kind != "video"}
-
-    def blocks(self) -> Iterator[Block]:
-        with ExitStack() as stack:
-            cameras = {
-                name: stack.enter_context(closing(_Camera(self.root, feature, self.fps)))
-                for name, feature in self.features.items()
-                if feature.kind == "video"
-            }
-            start = 0
-            for file, row, batch in stack.enter_context(closing(self._batches())):
-                arrays = {name: self._values(feature, file, row, batch) for name, feature in self.in_table.items()}
-                arrays["task_index"] = self._check_index(file, row, batch, start)
-                stop = start + len(batch)
-                first = start
-                while start < stop:  # one block for each episode in the batch
-                    index = int(np.searchsorted(self.ends, start, "right"))
-                    end = min(int(self.ends[index]), stop)
-                    part = {name: array[start - first : end - first] for name, array in arrays.items()}
-                    for name, camera in cameras.items():
-                        part[name] = camera.take(self.table[index], start, end - start)
-                    yield Block(index, start, {name: part[name] for name in self.columns})
-                    start = end
-
-    def _batches(self) -> Iterator[tuple]:
-        """(file, first row in it, rows) of all data files, in order."""
-        keys, length = [*(feature.key for feature in self.in_table.values()), *lerobot.INDEX], Counter()
-        for episode in self.table:
-            length[episode.file] += episode.stop - episode.start
-        for place, rows in length.items():
-            file, row = f"{self.root.name}/{place}", 0
-            with opened(self.root / place, file) as parquet:
-                check_there(keys, parquet.schema_arrow.names, file)
-                if (found := parquet.metadata.num_rows) != rows:
-                    raise UserError(f"{file}: has {found} rows, but its episodes in {lerobot.EPISODES} are {rows} long")
-                # Group by group: asked for all of them, the library would decode the file ahead.
-                for group in range(parquet.num_row_groups):
-                    for batch in parquet.iter_batches(rows_of(self.columns), row_groups=[group], columns=keys):
-                        yield file, row, batch
-                        row += len(batch)
-
-    def _values(self, feature: Feature, file: str, row: int, batch) -> np.ndarray:
-        where = f"{file}, column '{feature.key}'"
-        if feature.kind == "image":
-            return _pictures(batch[feature.key], feature.column, where, row)
-        values = dense(batch[feature.key], feature.column, where, row)
-        check_finite(values, where, row)
-        return values
-
-    def _check_index(self, file: str, row: int, batch, start: int) -> np.ndarray:
-        """Compare the index columns with what must stand there; returns task_index."""
-        said = {
-            name: dense(batch[name], Column(np.dtype(dtype), ()), f"{file}, column '{name}'", row)
-            for name, dtype in lerobot.INDEX.items()
-        }
-        whole = np.arange(start, start + len(batch))
-        episode = np.searchsorted(self.ends, whole, "right")
-        frame = whole - np.append(0, self.ends)[episode]
-        for name, must in (("episode_index", episode), ("frame_index", frame), ("index", whole)):
-            check_equal(file, name, row, said[name], must)
-        # float32 seconds are coarser than the tolerance after a quarter of an hour
-        seconds = frame / self.fps
-        slack = SLACK_S + np.spacing(seconds.astype(np.float32))
-        check_equal(file, "timestamp", row, said["timestamp"], seconds, slack, f" s at {self.fps:g} frames a second")
-        task = said["task_index"]
-        if (bad := np.flatnonzero((task < 0) | (task >= self.n_tasks))).size:
-            raise UserError(
-                f"{file}, column 'task_index', row {row + bad[0]}: is {task[bad[0]]}, but {lerobot.TASKS} lists "
-                f"{self.n_tasks} tasks"
-            )
-        return task
+def _blocks(
+    root: Path, table: list[Episode], features: dict[str, Feature], fps: float, n_tasks: int
+) -> Iterator[Block]:
+    """Read the files in order and check every row against the table of episodes."""
+    ends, start = np.array([episode.stop for episode in table]), 0
+    with ExitStack() as stack:
+        films = {name: _Film(root, feature, fps) for name, feature in features.items() if feature.kind == "video"}
+        for film in films.values():
+            stack.callback(film.close)
+        in_table = {name: feature for name, feature in features.items() if name not in films}
+        for file, row, batch in stack.enter_context(closing(_batches(root, table, features.values()))):
+            _check_index(file, row, batch, start, ends, fps, n_tasks)
+            arrays = {name: _values(feature, file, row, batch) for name, feature in in_table.items()}
+            first, stop = start, start + len(batch)
+            while start < stop:  # one block for each episode in the batch
+                index = int(np.searchsorted(ends, start, "right"))
+                end = min(int(ends[index]), stop)
+                part = {name: array[start - first : end - first] for name, array in arrays.items()}
+                part |= {name: film.take(table[index], start, end - start) for name, film in films.items()}
+                yield Block(index, start, {name: part[name] for name in features})
+                start = end
 
 
-class _Camera:
+def _batches(root: Path, table: list[Episode], features: Iterable[Feature]) -> Iterator[tuple]:
+    """(file, first row in it, rows) of all data files, in order."""
+    keys = dict.fromkeys([*(feature.key for feature in features if feature.kind != "video"), *lerobot.INDEX])
+    size, length = rows_of({feature.key: feature.column for feature in features}), Counter()
+    for episode in table:
+        length[episode.file] += episode.stop - episode.start
+    for place, rows in length.items():
+        file, row = f"{root.name}/{place}", 0
+        with _opened(root / place, file) as parquet:
+            check_there(keys, parquet.schema_arrow.names, file)
+            if (found := parquet.metadata.num_rows) != rows:
+                raise UserError(f"{file}: has {found} rows, but its episodes in {lerobot.EPISODES} are {rows} long")
+            # Group by group: asked for all of them, the library would decode the file ahead.
+            for group in range(parquet.num_row_groups):
+                for batch in parquet.iter_batches(size, row_groups=[group], columns=list(keys)):
+                    yield file, row, batch
+                    row += len(batch)
+
+
+def _values(feature: Feature, file: str, row: int, batch) -> np.ndarray:
+    where = f"{file}, column '{feature.key}'"
+    if feature.kind == "image":
+        return _pictures(batch[feature.key], feature.column, where, row)
+    values = _dense(batch[feature.key], feature.column, where, row)
+    check_finite(values, where, row)
+    return values
+
+
+def _check_index(file: str, row: int, batch, start: int, ends: np.ndarray, fps: float, n_tasks: int) -> None:
+    """Compare the columns that every frame has with what must stand there."""
+    said = {
+        name: _dense(batch[name], column, f"{file}, column '{name}'", row) for name, column in lerobot.INDEX.items()
+    }
+    whole = np.arange(start, start + len(batch))
+    episode = np.searchsorted(ends, whole, "right")
+    frame = whole - np.append(0, ends)[episode]
+    for name, must in (("episode_index", episode), ("frame_index", frame), ("index", whole)):
+        _check_equal(file, name, row, said[name], must)
+    # float32 seconds are coarser than the tolerance after a quarter of an hour
+    seconds = frame / fps
+    slack = SLACK_S + np.spacing(seconds.astype(np.float32))
+    _check_equal(file, "timestamp", row, said["timestamp"], seconds, slack, f" s at {fps:g} frames a second")
+    task = said["task_index"]
+    for bad in np.flatnonzero((task < 0) | (task >= n_tasks))[:1]:
+        where = f"{file}, column 'task_index', row {row + bad}"
+        raise UserError(f"{where}: is {task[bad]}, but {lerobot.TASKS} lists {n_tasks} tasks")
+
+
+class _Film:
     """The frames of one video feature; a file is decoded once if its episodes follow each other, as they do."""
 
     def __init__(self, root: Path, feature: Feature, fps: float):
@@ -205,11 +188,13 @@ class _Camera:
         """Frames of an episode, `n` from step `start` of the whole on."""
         path, begin = episode.videos[self._feature.key]
         first = start - episode.start + round(begin * self._fps)
+        *size, channels = self._feature.column.shape
         if path != self._path or self._reader.position > first:
             self.close()
-            where, shape = f"{self._root.name}/{path}", self._feature.column.shape
-            self._path, self._reader = path, video.Reader(self._root / path, where, shape, self._fps)
-        return self._reader.take(first, n, f"episode {episode.index}")
+            # The decoder always gives three channels; those of a grey film are equal.
+            reader = video.Reader(self._root / path, f"{self._root.name}/{path}", (*size, 3), self._fps)
+            self._path, self._reader = path, reader
+        return self._reader.take(first, n, f"episode {episode.index}")[..., :channels]
 
     def close(self) -> None:
         if self._reader is not None:
@@ -235,3 +220,117 @@ def _pictures(column, wanted: Column, where: str, row: int) -> np.ndarray:
             raise UserError(f"{here}: a picture of {picture.dtype} {picture.shape}; it must be uint8 {wanted.shape}")
         found[at] = picture
     return found
+
+
+# -- tables; every error names its row ---------------------------------------------------------------------------------
+@contextmanager
+def _opened(path: Path, where: str) -> Iterator:
+    """An open parquet file; UserError if it is missing or damaged, now or while it is read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with readable(where, "parquet file", pa.ArrowInvalid, OSError):
+        with path.open("rb") as file:
+            if file.read(20) == b"version https://git-":
+                raise UserError(f"{where} is only a pointer of Git LFS; fetch the data with 'git lfs pull'")
+        with pq.ParquetFile(path) as parquet:
+            yield parquet
+
+
+def _tasks_of(root: Path) -> list[str]:
+    """Task texts in the order of task_index, which starts at 0; the column of texts has had several names."""
+    where = f"{root.name}/{lerobot.TASKS}"
+    with _opened(root / lerobot.TASKS, where) as parquet:
+        check_there(["task_index"], parquet.schema_arrow.names, where)
+        table = parquet.read().sort_by("task_index")
+    name = next((name for name in table.column_names if name != "task_index"), "task")
+    check_there([name], table.column_names, where)
+    index = _dense(table["task_index"].combine_chunks(), INT, f"{where}, column 'task_index'", 0)
+    _check_equal(where, "task_index", 0, index, np.arange(len(table)))
+    return [str(text) for text in table[name].to_pylist()]
+
+
+def _episodes(root: Path, info: dict, cameras: list[str]) -> list[Episode]:
+    """The table of episodes, checked: complete, in order, without gap or overlap, as long in all as info.json says."""
+    wanted = dict.fromkeys(("episode_index", "length", "dataset_from_index", "dataset_to_index"), INT)
+    stored = ["data", *(f"videos/{camera}" for camera in cameras)]
+    wanted |= {f"{key}/{name}": INT for key in stored for name in lerobot.FIRST}
+    wanted |= {f"{key}/{name}": FLOAT for key in stored[1:] for name in ("from_timestamp", "to_timestamp")}
+    table, end = [], 0
+    for file in sorted((root / lerobot.EPISODES).glob("*/*.parquet")):
+        where = f"{root.name}/{file.relative_to(root).as_posix()}"
+        with _opened(file, where) as parquet:
+            check_there(wanted, parquet.schema_arrow.names, where)
+            read = parquet.read(columns=list(wanted))
+        said = {
+            name: _dense(read[name].combine_chunks(), column, f"{where}, column '{name}'", 0)
+            for name, column in wanted.items()
+        }
+        start, stop = said["dataset_from_index"], said["dataset_to_index"]
+        _check_equal(where, "episode_index", 0, said["episode_index"], len(table) + np.arange(len(start)))
+        _check_equal(where, "dataset_from_index", 0, start, np.append(end, stop)[:-1])
+        for row in np.flatnonzero(stop <= start)[:1]:
+            raise UserError(f"{where}, column 'dataset_to_index', row {row}: is {stop[row]}; no episode may be empty")
+        _check_equal(where, "length", 0, said["length"], stop - start)
+        for camera in cameras:
+            frames = (said[f"videos/{camera}/to_timestamp"] - said[f"videos/{camera}/from_timestamp"]) * info["fps"]
+            unit = f" frames at {info['fps']:g} a second"
+            _check_equal(where, f"videos/{camera}/to_timestamp", 0, frames, stop - start, 0.5, unit)
+        for row in range(len(start)):
+            place = {key: {name: said[f"{key}/{name}"][row] for name in lerobot.FIRST} for key in stored}
+            videos = {}
+            for camera in cameras:
+                path = lerobot.VIDEO_PATH.format(video_key=camera, **place[f"videos/{camera}"])
+                if not (root / path).is_file():
+                    missing = f"it is the video of '{camera}' of episode {len(table)}"
+                    raise UserError(f"{root.name}/{path} is missing; {missing}")
+                videos[camera] = (path, float(said[f"videos/{camera}/from_timestamp"][row]))
+            data = lerobot.DATA_PATH.format(**place["data"])
+            table.append(Episode(len(table), int(start[row]), int(stop[row]), data, videos))
+        end = table[-1].stop if table else 0
+    if not table:
+        raise UserError(f"{root.name}/{lerobot.EPISODES} lists no episode; the data set is not complete")
+    for key, value in (("total_episodes", len(table)), ("total_frames", end)):
+        if info.get(key, value) != value:
+            raise UserError(f"{root.name}/{lerobot.INFO}: {key} is {info[key]}, but {lerobot.EPISODES} lists {value}")
+    return table
+
+
+def _check_equal(
+    where: str, column: str, first: int, found: np.ndarray, must: np.ndarray, slack: float = 0.0, unit: str = ""
+) -> None:
+    """UserError naming the row (counted from `first`) where a column is not what the other columns and files say."""
+    for row in np.flatnonzero(~(np.abs(found - must) <= slack))[:1]:
+        said, due = (f"{value:g}" if isinstance(value, np.floating) else value for value in (found[row], must[row]))
+        where = f"{where}, column '{column}', row {first + row}"
+        raise UserError(f"{where}: is {said}{unit}, but the other columns and files say {due}{unit}")
+
+
+def _dense(array, column: Column, where: str, first: int) -> np.ndarray:
+    """A column of numbers, or of lists of them of any nesting, as (n, *shape); nothing is converted.
+
+    One number a step may be stored as such or in lists of one. UserError naming the row (counted from `first`) of an
+    empty entry or of a list of another length.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    n, inside, sizes = len(array), 1, list(column.shape)
+    if column.shape in ((), (1,)):
+        sizes = [1] if pa.types.is_nested(array.type) else []
+    for axis, size in enumerate((*sizes, None)):
+        array = getattr(array, "storage", array)  # of an extension type
+        if array.null_count:
+            raise UserError(f"{where}, row {first + array.is_null().index(True).as_py() // inside}: is empty")
+        if size is None:
+            break
+        if not isinstance(array, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
+            raise UserError(f"{where}: has shape {column.shape[:axis]}, but the feature says {column.shape}")
+        lengths = pc.list_value_length(array).to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero(lengths != size)[:1]:
+            due = f"where the feature, of shape {column.shape}, has {size}"
+            raise UserError(f"{where}, row {first + row // inside}: holds {lengths[row]} numbers {due}")
+        array, inside = array.flatten(), inside * size
+    if array.type != pa.from_numpy_dtype(column.dtype):
+        raise UserError(f"{where}: holds {array.type}, but the feature says {column.dtype} of shape {column.shape}")
+    return array.to_numpy(zero_copy_only=False).reshape(n, *column.shape)

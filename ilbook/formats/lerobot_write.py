@@ -1,4 +1,4 @@
-"""Write LeRobotDataset v3.0 with pyarrow: many episodes to a file, a row group for each block, videos if asked for.
+"""Write LeRobotDataset v3.0 with pyarrow: all episodes in one table, a row group for each block, videos if asked for.
 
 Pictures become PNG inside the table by default, because that loses nothing; `video=True` encodes them as h264, about
 a tenth of the size, with small errors.
@@ -7,6 +7,7 @@ a tenth of the size, with small errors.
 from __future__ import annotations
 
 import io
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,8 @@ from ilbook.data import video
 from ilbook.data.files import SCHEMA, write_json
 from ilbook.errors import UserError
 from ilbook.formats import lerobot
-from ilbook.formats.statistics import PictureStatistics, Statistics
 from ilbook.formats.stream import Block, Column, Stream
 
-DATA_MB, VIDEO_MB = 100, 200  # a file is closed once it is larger, at the end of an episode
-CHUNK_FILES = 1000  # files in one folder
-INT = Column(np.dtype(np.int64), ())
 DEFAULT_TASK = "demonstration"
 
 
@@ -29,213 +26,160 @@ def write(stream: Stream, path: Path, video: bool = False) -> None:
     _Writer(stream, path, video).run()
 
 
+class Statistics:
+    """Collects values (n, *shape); of pictures for each channel, in 0..1. Merging: Chan, Golub and LeVeque (1983)."""
+
+    def __init__(self, column: Column):
+        self._picture = column.is_picture
+        self._n_steps, self._n, self._mean, self._squares = 0, 0, 0.0, 0.0
+        self._low, self._high = np.inf, -np.inf
+
+    def add(self, values: np.ndarray) -> None:
+        self._n_steps += len(values)
+        for part in values if self._picture else [values]:  # one at a time: as floats they are eight times as large
+            self._merge(part.reshape(-1, 3) / 255 if self._picture else part.astype(np.float64))
+
+    def _merge(self, part: np.ndarray) -> None:
+        mean, n = part.mean(axis=0), self._n + len(part)
+        away = mean - self._mean
+        self._squares = self._squares + ((part - mean) ** 2).sum(axis=0) + away**2 * (self._n * len(part) / n)
+        self._mean, self._n = self._mean + away * (len(part) / n), n
+        self._low, self._high = np.minimum(self._low, part.min(axis=0)), np.maximum(self._high, part.max(axis=0))
+
+    def result(self) -> dict[str, list]:
+        """Lists of the feature's shape, (1,) for one number a step and (3, 1, 1) for pictures."""
+        found = {"min": self._low, "max": self._high, "mean": self._mean, "std": np.sqrt(self._squares / self._n)}
+        listed = {
+            name: (value.reshape(3, 1, 1) if self._picture else np.atleast_1d(value)).tolist()
+            for name, value in found.items()
+        }
+        return {**listed, "count": [self._n_steps]}
+
+
 class _Writer:
     def __init__(self, stream: Stream, root: Path, as_video: bool):
         self.stream, self.root, self.fps = stream, root, _whole_fps(stream.meta.get("fps"))
         self.tasks = [str(task) for task in stream.meta.get("tasks") or [DEFAULT_TASK]]
         self.columns = dict(stream.columns)
         # An array 'task_index' says which of the task texts each step belongs to.
-        self.has_index = bool(stream.meta.get("tasks")) and self.columns.get("task_index") == INT
+        self.has_index = (
+            bool(stream.meta.get("tasks")) and self.columns.get("task_index") == lerobot.INDEX["task_index"]
+        )
         if self.has_index:
             del self.columns["task_index"]
         self.features = lerobot.features_of(self.columns)
         self.videos = [name for name, column in self.columns.items() if column.is_picture and as_video]
-        for name, column in self.columns.items():
-            if name in self.videos and (column.shape[0] % 2 or column.shape[1] % 2):
-                size = f"{column.shape[0]} x {column.shape[1]}"
-                raise UserError(f"array '{name}' is {size}; videos need even sizes: leave out --video")
-        self.statistics = {name: Statistics() for name in lerobot.INDEX} | {
-            self.features[name]: PictureStatistics() if column.is_picture else Statistics()
-            for name, column in self.columns.items()
-        }
-        self.rows: list[dict] = []  # of the table of episodes
+        for name in self.videos:
+            height, width = self.columns[name].shape[:2]
+            if height % 2 or width % 2:
+                raise UserError(f"array '{name}' is {height} x {width}; videos need even sizes: leave out --video")
+        of_features = {self.features[name]: column for name, column in self.columns.items()}
+        self.statistics = {name: Statistics(column) for name, column in (of_features | lerobot.INDEX).items()}
+        self.episodes = [self._episode(index, *span) for index, span in enumerate(stream.spans)]
+
+    def _episode(self, index: int, start: int, end: int) -> dict:
+        """The row of the table of episodes; its tasks are found while it is written."""
+        row = {"episode_index": index, "tasks": set(), "length": end - start}
+        row |= {"dataset_from_index": start, "dataset_to_index": end}
+        row |= {f"{table}/{key}": value for table in ("data", "meta/episodes") for key, value in lerobot.FIRST.items()}
+        for name in self.videos:
+            place = {**lerobot.FIRST, "from_timestamp": start / self.fps, "to_timestamp": end / self.fps}
+            row |= {f"videos/{self.features[name]}/{key}": value for key, value in place.items()}
+        return row
 
     def run(self) -> None:
-        (self.root / "meta").mkdir(parents=True)
-        table = _Table(self.root, lerobot.DATA_PATH, DATA_MB)
-        movies = {name: _Movie(self.root, self.features[name], self.fps) for name in self.videos}
-        try:
-            for block in self.stream.blocks():
-                if block.episode == len(self.rows):
-                    start, end = int(self.stream.starts[block.episode]), int(self.stream.ends[block.episode])
-                    row = {"episode_index": block.episode, "tasks": set(), "length": end - start}
-                    row |= {"dataset_from_index": start, "dataset_to_index": end}
-                    for files in (table, *movies.values()):
-                        row |= files.begin(end - start)
-                    self.rows.append(row)
-                table.add(self._columns(block))
-                for name, movie in movies.items():
-                    movie.add(block.arrays[name])
-            for files in (table, *movies.values()):
-                files.close()
-        except BaseException:
-            for files in (table, *movies.values()):
-                files.stop()
-            raise
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table, films = self.root / lerobot.DATA_PATH.format(**lerobot.FIRST), {}
+        table.parent.mkdir(parents=True)
+        with ExitStack() as stack:
+            for name in self.videos:
+                path = self.root / lerobot.VIDEO_PATH.format(video_key=self.features[name], **lerobot.FIRST)
+                films[name] = video.Writer(path, *self.columns[name].shape[:2], self.fps)
+                stack.callback(films[name].stop)
+            rows = None
+            for block in self.stream.watched("export"):
+                part = pa.table(self._values(block))
+                if rows is None:
+                    # Dictionaries help repeated values only; positions do not repeat.
+                    rows = pq.ParquetWriter(table, part.schema, compression="snappy", use_dictionary=False)
+                    stack.enter_context(rows)
+                rows.write_table(part)
+                for name, film in films.items():
+                    film.add(block.arrays[name])
+            for film in films.values():
+                film.close()
         self._write_meta()
 
-    def _columns(self, block: Block) -> dict:
+    def _values(self, block: Block) -> dict:
         """The columns of the table for a block; what the statistics need of it is taken."""
-        import pyarrow as pa
-
-        values, index = {}, self._index(block)
-        for name, column in self.columns.items():
-            feature, part = self.features[name], block.arrays[name]
+        index = self._index(block)
+        self.episodes[block.episode]["tasks"].update(np.unique(index["task_index"]).tolist())
+        parts, values = {feature: block.arrays[name] for name, feature in self.features.items()} | index, {}
+        for feature, part in parts.items():
             self.statistics[feature].add(part)
-            if name not in self.videos:
-                values[feature] = _pictures(part) if column.is_picture else _dense(part)
-        for name, part in index.items():
-            self.statistics[name].add(part)
-            values[name] = pa.array(part)
-        self.rows[-1]["tasks"].update(np.unique(index["task_index"]).tolist())
+            if Column.of(part).is_picture:
+                values |= {} if self.videos else {feature: _pictures(part)}
+            else:
+                values[feature] = _dense(part)
         return values
 
     def _index(self, block: Block) -> dict[str, np.ndarray]:
         """The columns that every frame has."""
         n = len(block.arrays["action"])
         whole = np.arange(block.start, block.start + n)
-        frame = whole - self.rows[-1]["dataset_from_index"]
+        frame = whole - self.episodes[block.episode]["dataset_from_index"]
         task = block.arrays["task_index"] if self.has_index else np.zeros(n, np.int64)
         if (bad := np.flatnonzero((task < 0) | (task >= len(self.tasks)))).size:
-            raise UserError(
-                f"array 'task_index', row {block.start + bad[0]}: {task[bad[0]]} is not one of the "
-                f"{len(self.tasks)} tasks"
-            )
-        return {
-            "timestamp": (frame / self.fps).astype(np.float32),
-            "frame_index": frame,
-            "episode_index": np.full(n, block.episode),
-            "index": whole,
-            "task_index": task,
-        }
+            here = f"array 'task_index', row {block.start + bad[0]}"
+            raise UserError(f"{here}: {task[bad[0]]} is not one of the {len(self.tasks)} tasks")
+        timestamp, episode = (frame / self.fps).astype(np.float32), np.full(n, block.episode)
+        return dict(zip(lerobot.INDEX, (timestamp, frame, episode, whole, task), strict=True))
 
     def _write_meta(self) -> None:
         import pandas as pd
-        import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        rows = [
-            {**row, "tasks": [self.tasks[task] for task in sorted(row["tasks"])],
-             "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
-            for row in self.rows
-        ]  # fmt: skip
+        rows = [{**row, "tasks": [self.tasks[task] for task in sorted(row["tasks"])]} for row in self.episodes]
         target = self.root / lerobot.EPISODES / "chunk-000" / "file-000.parquet"
         target.parent.mkdir(parents=True)
-        pq.write_table(pa.Table.from_pylist(rows), target)
+        pd.DataFrame(rows).to_parquet(target)
         tasks = pd.DataFrame({"task_index": range(len(self.tasks))}, index=pd.Index(self.tasks, name="task"))
         tasks.to_parquet(self.root / lerobot.TASKS)
         write_json(self.root / lerobot.STATS, {name: found.result() for name, found in self.statistics.items()})
         write_json(self.root / lerobot.INFO, self._info())
-        arrays = {
-            name: {"feature": self.features.get(name, name), "shape": list(column.shape)}
-            for name, column in self.stream.columns.items()
-        }
+        columns, features = self.stream.columns, self.features
+        arrays = {name: {"feature": features.get(name, name), "shape": columns[name].shape} for name in columns}
         write_json(self.root / lerobot.OURS, {"schema": SCHEMA, "arrays": arrays, "meta": self.stream.meta})
 
     def _info(self) -> dict:
-        features = {self.features[name]: self._feature(name, column) for name, column in self.columns.items()}
-        features |= {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in lerobot.INDEX.items()}
+        everything = self.columns | lerobot.INDEX
+        features = {self.features.get(name, name): self._feature(name, everything[name]) for name in everything}
         return {
-            "codebase_version": lerobot.VERSION,
-            "robot_type": self.stream.meta.get("robot_type"),
-            "total_episodes": len(self.rows),
-            "total_frames": self.stream.n_steps,
-            "total_tasks": len(self.tasks),
-            "chunks_size": CHUNK_FILES,
-            "data_files_size_in_mb": DATA_MB,
-            "video_files_size_in_mb": VIDEO_MB,
-            "fps": self.fps,
-            "splits": {"train": f"0:{len(self.rows)}"},
-            "data_path": lerobot.DATA_PATH,
-            "video_path": lerobot.VIDEO_PATH if self.videos else None,
-            "features": features,
-        }
+            "codebase_version": lerobot.VERSION, "robot_type": self.stream.meta.get("robot_type"), "fps": self.fps,
+            "total_episodes": len(self.episodes), "total_frames": self.stream.n_steps, "total_tasks": len(self.tasks),
+            # Where the library begins a new folder or file if somebody adds episodes; its own values.
+            "chunks_size": 1000, "data_files_size_in_mb": 100, "video_files_size_in_mb": 200,
+            "splits": {"train": f"0:{len(self.episodes)}"}, "data_path": lerobot.DATA_PATH,
+            "video_path": lerobot.VIDEO_PATH if self.videos else None, "features": features,
+        }  # fmt: skip
 
     def _feature(self, name: str, column: Column) -> dict:
         if not column.is_picture:
             names = (self.stream.meta.get("names") or {}).get(name)
             return {"dtype": column.dtype.name, "shape": list(column.shape or (1,)), "names": names}
-        said = {"dtype": "image", "shape": list(column.shape), "names": ["height", "width", "channels"]}
-        if name in self.videos:
-            height, width, channels = column.shape
-            said |= {"dtype": "video", "info": {
-                "video.height": height, "video.width": width, "video.codec": "h264", "video.pix_fmt": "yuv420p",
-                "video.is_depth_map": False, "video.fps": self.fps, "video.channels": channels, "has_audio": False,
-            }}  # fmt: skip
-        return said
-
-
-class _Files:
-    """A series of files of whole episodes; where the last one has become large, the next episode begins a new one."""
-
-    def __init__(self, root: Path, pattern: str, most_mb: int):
-        self._root, self._pattern, self._most = root, pattern, most_mb * 2**20
-        self._number, self._writer = -1, None
-
-    def begin(self, length: int) -> dict:
-        """Choose the file of an episode of so many steps; returns what the table of episodes says of it."""
-        # An encoder makes its file with a delay.
-        if self._writer is not None and (self._path.stat().st_size if self._path.exists() else 0) >= self._most:
-            self.close()
-        if self._writer is None:
-            self._number += 1
-        place = dict(zip(("chunk_index", "file_index"), divmod(self._number, CHUNK_FILES), strict=True))
-        self._path = self._root / self._pattern.format(**place)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        return place
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    stop = close
-
-
-class _Table(_Files):
-    def begin(self, length: int) -> dict:
-        return {f"data/{key}": value for key, value in super().begin(length).items()}
-
-    def add(self, values: dict) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        table = pa.table(values)
-        if self._writer is None:
-            # Dictionaries help repeated values only; positions do not repeat.
-            self._writer = pq.ParquetWriter(self._path, table.schema, compression="snappy", use_dictionary=False)
-        self._writer.write_table(table)
-
-
-class _Movie(_Files):
-    """The films of one camera."""
-
-    def __init__(self, root: Path, feature: str, fps: int):
-        super().__init__(root, lerobot.VIDEO_PATH.replace("{video_key}", feature), VIDEO_MB)
-        self._key, self._fps = f"videos/{feature}", fps
-
-    def begin(self, length: int) -> dict:
-        place = super().begin(length)
-        first = 0 if self._writer is None else self._frames
-        self._frames = first + length  # in this file
-        place |= {"from_timestamp": first / self._fps, "to_timestamp": self._frames / self._fps}
-        return {f"{self._key}/{key}": value for key, value in place.items()}
-
-    def add(self, frames: np.ndarray) -> None:
-        if self._writer is None:
-            self._writer = video.Writer(self._path, *frames.shape[1:3], self._fps)
-        self._writer.add(frames)
-
-    def stop(self) -> None:
-        if self._writer is not None:
-            self._writer.stop()
+        (height, width, channels), kind = column.shape, "video" if self.videos else "image"
+        said = {"dtype": kind, "shape": list(column.shape), "names": ["height", "width", "channels"]}
+        return said if kind == "image" else said | {"info": {
+            "video.height": height, "video.width": width, "video.codec": "h264", "video.pix_fmt": "yuv420p",
+            "video.is_depth_map": False, "video.fps": self.fps, "video.channels": channels, "has_audio": False,
+        }}  # fmt: skip
 
 
 def _whole_fps(fps: object) -> int:
     if not isinstance(fps, (int, float)) or not 0 < fps < 1e6 or fps != round(fps):
-        raise UserError(
-            f"LeRobot needs a whole number of frames a second, and the data set says {fps}; give one, as in --fps 10"
-        )
+        needed = "LeRobot needs a whole number of frames a second"
+        raise UserError(f"{needed}, and the data set says {fps}; give one, as in --fps 10")
     return round(fps)
 
 
@@ -244,9 +188,9 @@ def _dense(part: np.ndarray):
     import pyarrow as pa
 
     shape = part.shape[1:]
-    if shape in ((), (1,)):
-        return pa.array(part.reshape(-1))
     values = pa.array(np.ascontiguousarray(part).reshape(-1))
+    if shape in ((), (1,)):
+        return values
     if len(shape) == 1:
         return pa.FixedSizeListArray.from_arrays(values, shape[0])
     for size in reversed(shape):  # what its library writes for several axes

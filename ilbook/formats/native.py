@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import zipfile
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +16,7 @@ from ilbook.formats.place import remove
 from ilbook.formats.stream import Stream, from_arrays
 
 NAME = "ilbook (.npz, or a folder with ilbook.json)"
+TAKEN = {"episode_ends", "meta", "file", "allow_pickle"}  # names that an .npz of episodes, or numpy, has for itself
 
 
 def recognise(path: Path) -> bool:
@@ -34,31 +33,19 @@ def write(stream: Stream, path: Path, as_file: bool) -> None:
     if not as_file:
         _write_folder(stream, path)
         return
-    if clash := {"episode_ends", "meta"} & set(stream.columns):
+    if clash := TAKEN & set(stream.columns):
         raise UserError(f"an array cannot be called '{clash.pop()}' in an .npz of episodes; write a folder instead")
     folder = path.with_name(f"{path.name}.parts")
     try:
-        _pack(stream, folder, _write_folder(stream, folder), path)
+        _write_folder(stream, folder)
+        mapped, ends, meta = files.contents(folder)
+        with path.open("wb") as file:
+            np.savez_compressed(file, **mapped, episode_ends=ends, meta=np.array(json.dumps(meta)))
     finally:
         remove(folder)
 
 
-def _pack(stream: Stream, folder: Path, listed: dict[str, dict], path: Path) -> None:
-    """The folder's arrays as a compressed .npz; members carry no date, so that equal data give equal files."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-        for name, entry in listed.items():
-            # More effort hardly shrinks floating-point numbers (3 % on PushT) and takes six times as long.
-            packed.compresslevel = 1 if np.dtype(entry["dtype"]).kind == "f" else 6
-            target = packed.open(f"{name}.npy", "w", force_zip64=True)
-            with (folder / entry["file"]).open("rb") as source, target:
-                shutil.copyfileobj(source, target, 2**20)
-        for name, array in (("episode_ends", stream.ends), ("meta", np.array(json.dumps(stream.meta)))):
-            with packed.open(f"{name}.npy", "w") as target:
-                np.lib.format.write_array(target, array, allow_pickle=False)
-
-
-def _write_folder(stream: Stream, folder: Path) -> dict[str, dict]:
-    """Write a stream to a folder; returns what the header says of the arrays."""
+def _write_folder(stream: Stream, folder: Path) -> None:
     folder.mkdir()
     listed, opened = {}, {}
     with ExitStack() as stack:
@@ -68,13 +55,12 @@ def _write_folder(stream: Stream, folder: Path) -> dict[str, dict]:
             opened[name] = stack.enter_context((folder / file).open("wb"))
             descr = {"descr": column.dtype.str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(opened[name], descr)
-        for block in stream.blocks():
+        for block in stream.watched("import"):
             for name, part in block.arrays.items():
                 # Plain writes, not a memory map: a full disk is then an error and not a crash.
                 opened[name].write(np.ascontiguousarray(part).data)
     said = {"schema": files.SCHEMA, "meta": stream.meta, "episode_ends": stream.ends.tolist(), "arrays": listed}
     files.write_json(folder / files.HEADER, said)
-    return listed
 
 
 def _file_of(name: str, listed: dict) -> str:

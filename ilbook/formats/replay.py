@@ -16,7 +16,7 @@ import numpy as np
 
 from ilbook.data.files import parse, readable, write_json
 from ilbook.errors import UserError
-from ilbook.formats.stream import Stream, choose, from_arrays
+from ilbook.formats.stream import Stream, from_parts
 
 NAME = "Diffusion Policy replay buffer (zarr, format 2)"
 # As in the published buffers: fast, and about as small as it gets for positions and pictures.
@@ -26,28 +26,41 @@ OURS = "ilbook"  # attribute of the root with what the format has no place for
 
 
 def recognise(path: Path) -> bool:
+    if path.suffix == ".zip" and zipfile.is_zipfile(path):
+        return any(name.endswith(".zarray") for name in zipfile.ZipFile(path).namelist())
     if path.is_file():
-        return path.name.endswith(".zarr.zip")
+        return path.name.endswith(".zarr.zip")  # a damaged one
     return any((path / name).exists() for name in (".zgroup", ".zmetadata", "zarr.json", "data/.zgroup"))
 
 
 def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
     """Open a replay buffer; a chunk is decoded when its steps are due."""
-    with readable(path.name, ".zip", zipfile.BadZipFile):
-        root = zipfile.Path(path) if path.is_file() else path
+    root, keys = _root(path)
     if _read(root, "zarr.json") is not None:
         raise UserError(f"{path.name}: is zarr format 3; a replay buffer has format 2 (open it with zarr_format=2)")
     ours = parse(_read(root, ".zattrs") or b"{}", f"{path.name}/.zattrs").get(OURS) or {}
-    order = {name: place for place, name in enumerate(ours.get("arrays") or [])}
-    group = root / "data"
-    found = [entry.name for entry in (group.iterdir() if group.is_dir() else ()) if (entry / ".zarray").is_file()]
-    found.sort(key=lambda name: (order.get(name, len(order)), name))
-    stored = {name: _Array(root, path.name, f"data/{name}") for name in choose(found, arrays)}
+    order = {f"data/{name}": place for place, name in enumerate(ours.get("arrays") or [])}
+    inside = sorted((key for key in keys if key.startswith("data/")), key=lambda key: (order.get(key, len(order)), key))
+    found = {key[5:] if key in order else key[5:].replace("/", "."): key for key in inside}
     ends = _Array(root, path.name, "meta/episode_ends")
     meta = {**(ours.get("meta") or {}), "source": path.name, "format": "zarr"}
-    return from_arrays(
-        stored, ends[0 : ends.shape[0]], meta, path.name, place=lambda name, step: (stored[name].where, step)
-    )
+
+    def parts(name: str) -> list:
+        array = _Array(root, path.name, found[name])
+        return [(array.where, array)]
+
+    return from_parts(found, parts, ends[0 : ends.shape[0]], meta, path.name, arrays)
+
+
+def _root(path: Path) -> tuple[Path | zipfile.Path, list[str]]:
+    """Where the store begins, in a .zip perhaps in a folder, and the keys of its arrays."""
+    if path.is_dir():
+        return path, [found.parent.relative_to(path).as_posix() for found in path.rglob(".zarray")]
+    with readable(path.name, ".zip", zipfile.BadZipFile):
+        archive = zipfile.ZipFile(path)
+    keys = [name.removesuffix("/.zarray") for name in archive.namelist() if name.endswith("/.zarray")]
+    above = next((key.removesuffix("meta/episode_ends") for key in keys if key.endswith("meta/episode_ends")), "")
+    return zipfile.Path(archive, above), [key.removeprefix(above) for key in keys]
 
 
 def _read(root: Path | zipfile.Path, key: str) -> bytes | None:
@@ -69,7 +82,7 @@ class _Array:
             raise UserError(f"{self.where}/.zarray is missing; this is not a complete replay buffer")
         try:
             said = json.loads(text)
-            self.dtype, self._order = np.dtype(said["dtype"]), said.get("order", "C")
+            self.dtype, self._order, self._fill = np.dtype(said["dtype"]), said.get("order", "C"), said["fill_value"]
             self.shape, self._chunks = tuple(said["shape"]), tuple(said["chunks"])
             if not self.shape or len(self.shape) != len(self._chunks):
                 raise ValueError(f"shape {self.shape} in chunks {self._chunks}")
@@ -77,9 +90,8 @@ class _Array:
             codecs = [*(said.get("filters") or []), *([said["compressor"]] if said["compressor"] else [])]
             self._codecs = [(codec["id"], numcodecs.get_codec(dict(codec))) for codec in codecs]
         except Exception as error:  # each codec has its own
-            raise UserError(
-                f"{self.where}/.zarray: not the description of an array that can be read ({error}); leave the array out"
-            ) from None
+            reason = f"not the description of an array that can be read ({error})"
+            raise UserError(f"{self.where}/.zarray: {reason}") from None
         self._row, self._kept = -1, np.empty(0)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
@@ -104,10 +116,11 @@ class _Array:
         name = self._separator.join(map(str, place))
         where = f"{self.where}: chunk {name} (from row {place[0] * self._chunks[0]})"
         if (raw := _read(self._root, f"{self._key}/{name}")) is None:
-            raise UserError(
-                f"{where} is missing; copy the store again, or, if its writer left out chunks of zeros, write it with "
-                "write_empty_chunks=True"
-            )
+            # Writers leave out chunks of nothing but the fill value; but actions do not rest for a whole chunk.
+            if self._fill is None or self._key == "data/action":
+                remedy = "copy the store again, or, if its writer left out zeros, write it with write_empty_chunks=True"
+                raise UserError(f"{where} is missing; {remedy}")
+            return np.full(self._chunks, self._fill, self.dtype)
         try:
             for codec, decoder in reversed(self._codecs):
                 # Blosc reads past the end of a shortened buffer, so its own count of bytes is compared first.
@@ -136,7 +149,7 @@ def write(stream: Stream, path: Path) -> None:
     waiting = {name: np.empty((0, *column.shape), column.dtype) for name, column in stream.columns.items()}
     for name, rows in waiting.items():
         _describe(path / "data" / name, rows, size, stream.n_steps)
-    for block in stream.blocks():
+    for block in stream.watched("export"):
         waiting = {name: np.concatenate([rows, block.arrays[name]]) for name, rows in waiting.items()}
         ended = block.start + len(block.arrays["action"]) == stream.n_steps  # the last one need not be full
         while (n := len(waiting["action"])) >= size or (ended and n):
@@ -149,17 +162,11 @@ def _describe(folder: Path, rows: np.ndarray, size: int, n: int) -> None:
     """Begin an array of `n` rows like these, `size` in a chunk."""
     folder.mkdir(parents=True)
     said = {
-        "chunks": [size, *rows.shape[1:]],
-        "compressor": COMPRESSOR,
-        "dtype": rows.dtype.str,
-        "fill_value": False if rows.dtype.kind == "b" else 0,
-        "filters": None,
-        "order": "C",
-        "shape": [n, *rows.shape[1:]],
-        "zarr_format": 2,
-    }
+        "chunks": [size, *rows.shape[1:]], "compressor": COMPRESSOR, "dtype": rows.dtype.str,
+        "fill_value": False if rows.dtype.kind == "b" else 0, "filters": None, "order": "C",
+        "shape": [n, *rows.shape[1:]], "zarr_format": 2,
+    }  # fmt: skip
     write_json(folder / ".zarray", said)
-    write_json(folder / ".zattrs", {})
 
 
 def _write_chunk(folder: Path, number: int, rows: np.ndarray, size: int) -> None:

@@ -330,19 +330,20 @@ def _data_describe(a: argparse.Namespace) -> Answer:
 def _data_import(a: argparse.Namespace) -> Answer:
     from ilbook import formats
 
-    return _converted(formats.import_(a.source, a.target, a.force, formats.bar("import"), a.arrays, a.fps))
+    return _converted(formats.import_(a.source, a.target, a.force, a.arrays, a.fps))
 
 
 def _data_export(a: argparse.Namespace) -> Answer:
     from ilbook import formats
 
     options = {"arrays": a.arrays, "fps": a.fps, "video": a.video}
-    return _converted(formats.export(a.source, a.target, a.format, a.force, formats.bar("export"), **options))
+    return _converted(formats.export(a.source, a.target, a.format, a.force, **options))
 
 
 def _converted(row: dict) -> Answer:
     arrays = ", ".join(row["arrays"])
-    return Answer(row, f"written: {row['written']}, {row['episodes']} episodes, {row['steps']} steps, arrays {arrays}")
+    said = f"written: {row['written']}, {row['episodes']} episodes, {row['steps']} steps, arrays {arrays}"
+    return Answer(row, "\n".join([said, *(f"left out: {name} ({why})" for name, why in row["left_out"].items())]))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class PlanarPilot(Pilot):
     A drag puts the target under the mouse, however far that is: the task limits the speed, as for any action.
     """
 
-    help = "Drag in the picture with the mouse, or hold the arrow keys or WASD (Shift: slowly), or use the left stick."
+    help = "Drag in the picture with the mouse, or hold the arrow keys or WASD, or use the left stick."
 
     def act(self, hand: Hand, state: np.ndarray) -> np.ndarray:
         point = self.under(hand.drag, 0.0)
@@ -77,7 +77,7 @@ class ArmPilot(Pilot):
 
     help = (
         "Drag in the picture to move level over the table; wheel: height; Space: close or open the jaws. "
-        "Keys: arrows or WASD level, Q and E up and down, R and F turn the wrist (Shift: slowly). "
+        "Keys: arrows or WASD level, Q and E up and down, R and F turn the wrist. "
         "Gamepad: left stick level, right stick height and wrist, A jaws."
     )
     speed, climb, turn = 0.15, 0.10, 1.5  # m/s, m/s, rad/s of keys and sticks
@@ -100,16 +100,16 @@ class ArmPilot(Pilot):
 
     def act(self, hand: Hand, state: np.ndarray) -> np.ndarray:
         command = state[-6:].copy()
-        if " " in hand.tapped or 0 in hand.clicked:
+        if hand.tapped & {" ", 0}:
             now = command[5] if self._jaws is None else self._jaws
             self._jaws = self.shut if now > (self.opened + self.shut) / 2 else self.opened
         target = command.copy()
         if self._jaws is not None:
             target[5] += np.clip(self._jaws - command[5], -self.jaw_step, self.jaw_step)
-        keys, pace = hand.keys, hand.pace * self.step
-        turned = self.turn * pace * (("r" in keys) - ("f" in keys) + hand.sticks[2])  # rad
-        climbed = self.climb * pace * (("q" in keys) - ("e" in keys) + hand.sticks[3]) + self.notch * hand.wheel  # m
-        level = self.speed * self.step * hand.direction @ self.directions  # (2,) m
+        keys, step = hand.keys, self.step
+        turned = self.turn * step * (("r" in keys) - ("f" in keys) + hand.sticks[2])  # rad
+        climbed = self.climb * step * (("q" in keys) - ("e" in keys) + hand.sticks[3]) + self.notch * hand.wheel  # m
+        level = self.speed * step * hand.direction @ self.directions  # (2,) m
         if hand.drag is None:
             self._drag = None
             if not (turned or climbed or level.any()):
@@ -142,7 +142,5 @@ def pilot_for(task: Task) -> Pilot:
         return ArmPilot(task)
     if len(task.action_low) == 2:
         return PlanarPilot(task)
-    raise UserError(
-        f"{task.name} has {len(task.action_low)} actions and nobody wrote a pilot that drives them by hand; "
-        "add one to ilbook/teleop/pilots.py"
-    )
+    lacking = f"{task.name} has {len(task.action_low)} actions and nobody wrote a pilot that drives them by hand"
+    raise UserError(f"{lacking}; add one to ilbook/teleop/pilots.py")

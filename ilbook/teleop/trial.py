@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 import ipywidgets as ipw
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 
 from ilbook.errors import UserError
 from ilbook.page import viz
@@ -44,11 +45,6 @@ class Contest:
         return cls(rates, (rng.random((n_max, 2)) < rates).astype(int), alpha)
 
     @property
-    def n_max(self) -> int:
-        """Pairs that were planned."""
-        return len(self.outcomes)
-
-    @property
     def truth(self) -> str:
         """The better policy, or "neither"."""
         a, b = self.rates
@@ -63,7 +59,7 @@ class Contest:
     def go(self, pairs: int) -> None:
         """Run some pairs more, as far as the plan goes."""
         if self.answer is None:
-            self.shown = min(self.shown + pairs, self.n_max)
+            self.shown = min(self.shown + pairs, len(self.outcomes))
 
     def peek(self) -> float:
         """The p-value now; this look is remembered."""
@@ -112,12 +108,12 @@ def draw(contest: Contest, tests: Mapping[str, SequentialTest]) -> Picture:
         fig.legend(loc="outside lower center", ncols=3)
         words += (
             f" The trial was stopped after {contest.shown} pairs with the verdict: {WORDS[contest.answer]}. "
-            f"Over all {contest.n_max} pairs the p-value is lowest at {contest.p_values.min():.3f} and ends at "
+            f"Over all {len(contest.outcomes)} pairs the p-value is lowest at {contest.p_values.min():.3f} and ends at "
             f"{contest.p_values[-1]:.2f}. {'; '.join(said)}. True rates: {contest.rates[0]:g} and {contest.rates[1]:g}."
         )
     below.plot(contest.looks, drawn[contest.looks], "o", color=viz.colour("method"), markersize=4)
     below.axhline(contest.alpha, color=viz.colour("baseline"), linewidth=1.4)
-    below.set(yscale="log", xlim=(0, contest.n_max + 1), ylim=(SMALLEST_P, 1.5), xlabel="pairs", ylabel="Fisher's p")
+    below.set(yscale="log", xlim=(0, len(drawn)), ylim=(SMALLEST_P, 1.5), xlabel="pairs", ylabel="Fisher's p")
     below.set_title(f"p-values that were looked at (dots), and the level {contest.alpha:g} (orange line)")
     return viz.picture(fig, words)
 
@@ -126,12 +122,12 @@ def draw(contest: Contest, tests: Mapping[str, SequentialTest]) -> Picture:
 class TrialDesk(ipw.VBox):
     """Buttons to run pairs, to peek and to decide; hidden rates and sequential tests appear after the verdict."""
 
-    def __init__(self, n_max: int = 50, alpha: float = 0.05, seed: int = 0):
+    def __init__(self, n_max: int, alpha: float):
         self.n_max, self.alpha = n_max, alpha
         self.tests = sequential_tests(n_max, alpha)
         self.tally = {name: {"false": 0, "found": 0} for name in ("you", *self.tests)}
         self.trials = {"equal": 0, "different": 0}
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(0)
         self._picture, self.status, self.score = ipw.HTML(), ipw.HTML(), ipw.HTML()
         self.run_one = self._button("Run a pair", "", lambda: self._run(1))
         self.run_five = self._button("Run five pairs", "", lambda: self._run(5))
@@ -186,41 +182,31 @@ class TrialDesk(ipw.VBox):
 
     def _show(self, words: str) -> None:
         over = self.contest.answer is not None
-        for button in (self.run_one, self.run_five):
-            button.disabled = over or self.contest.shown == self.n_max
+        self.run_one.disabled = self.run_five.disabled = over or self.contest.shown == self.n_max
         for button in (self.peek, *self.verdicts.values()):
             button.disabled = over or self.contest.shown == 0
         self.next.disabled = not over
         self.status.value = f"<b>{html.escape(words)}</b>"
         self._picture.value = draw(self.contest, self.tests)._repr_html_()
-        self.score.value = self._scores()
-
-    def _scores(self) -> str:
-        rows = "".join(
-            f"<tr><td>{name}</td><td>{counts['false']}</td><td>{counts['found']}</td></tr>"
-            for name, counts in self.tally.items()
-        )
-        return (
-            f"<table><tr><th>after {sum(self.trials.values())} trials</th><th>false claims</th>"
-            f"<th>differences found (of {self.trials['different']})</th></tr>{rows}</table>"
-        )
+        heads = (f"after {sum(self.trials.values())} trials", "false claims")
+        heads = (*heads, f"differences found (of {self.trials['different']})")
+        rows = pd.DataFrame([(name, *counts.values()) for name, counts in self.tally.items()], columns=heads)
+        self.score.value = rows.to_html(index=False, border=0)
 
 
-def sequential_trial(
-    n_max: int = 50, alpha: float = 0.05, *, seed: int = 0, live: bool | None = None
-) -> TrialDesk | Picture:
+def sequential_trial(n_max: int = 50, alpha: float = 0.05, *, live: bool | None = None) -> TrialDesk | Picture:
     """Run trials of two hidden policies pair by pair, peek, decide, and compare yourself with STEP and SAVI.
 
     In JupyterLab a `TrialDesk`. Without a reader (a page, papermill; `live=None` finds out) a picture of one trial.
     """
     if is_live() if live is None else live:
-        return TrialDesk(n_max, alpha, seed)
-    return recorded(n_max, alpha, seed)
+        return TrialDesk(n_max, alpha)
+    return recorded(n_max, alpha)
 
 
-def recorded(n_max: int = 50, alpha: float = 0.05, seed: int = 0) -> Picture:
+def recorded(n_max: int, alpha: float) -> Picture:
     """A trial of two policies with equal rates in which whoever peeks is fooled, and the sequential tests are not."""
-    habit, tests, rng = PeekingTest(fisher_p, n_max, alpha), sequential_tests(n_max, alpha), np.random.default_rng(seed)
+    habit, tests, rng = PeekingTest(fisher_p, n_max, alpha), sequential_tests(n_max, alpha), np.random.default_rng(0)
     for _ in range(MOST_TRIED):
         contest = Contest.drawn((0.5, 0.5), n_max, alpha, rng)
         answer, decision = contest.said(habit)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import traitlets
 from ipyevents import Event
 
 from ilbook import experts
-from ilbook.data import files
 from ilbook.draw.render import renderer
 from ilbook.errors import UserError
 from ilbook.page import media
@@ -25,13 +23,14 @@ from ilbook.paths import root
 from ilbook.rollout.record import record
 from ilbook.tasks.base import Task
 from ilbook.teleop.pilots import pilot_for
-from ilbook.teleop.session import IDLE, RECORDING, WAITING, Session, Shot, paint, rate
+from ilbook.teleop.session import IDLE, RECORDING, WAITING, Session, Shot, paint
 
 SIZE = 384  # pixels of the picture, a side
+FILM_SIZE = 256  # of the film on the page
 UNSEEN = 6  # pictures on their way to the page; when more are, the next ones wait
 PROBE = 1.0  # s after which one more is sent anyway: a page that was reloaded must have something to receive
 MOUSE_EVERY = 25  # ms between two moves of the mouse that are sent
-STATUS_EVERY = 0.25  # s
+STATUS_EVERY = 4  # pictures
 JPEG_QUALITY = 80  # 7 kB for a picture of 384 x 384: at 20 a second a seventh of what Jupyter lets through
 EVENTS = ("mousedown", "mouseup", "mouseleave", "wheel", "keydown", "keyup", "dragstart")
 WORDS = {IDLE: "practice", WAITING: "ready", RECORDING: "recording"}
@@ -51,12 +50,10 @@ class Teleop(ipw.VBox):
     Pictures are dropped, never steps, when the page cannot follow. `close` ends the thread.
     """
 
-    def __init__(self, session: Session, size: int = SIZE, start: bool = True):
-        self.session, self.size = session, size
-        self._draw = renderer(session.task, size)
-        self.sent = 0  # pictures
-        self._sent_at: deque[float] = deque(maxlen=20)
-        self._status_at = 0.0
+    def __init__(self, session: Session, start: bool = True):
+        self.session, self.sent = session, 0  # pictures
+        self._draw = renderer(session.task, SIZE)
+        self._sent_at = 0.0
         self._closing = threading.Event()
         self._build(session)
         self._show(session.shot())
@@ -67,7 +64,7 @@ class Teleop(ipw.VBox):
 
     # -- what the reader sees -----------------------------------------------------------------------------------------
     def _build(self, session: Session) -> None:
-        side = f"{self.size}px"
+        side = f"{SIZE}px"
         self.screen = _Screen(format="jpeg", layout={"width": side, "height": side, "flex": "0 0 auto"})
         self._received = ipw.IntText(0)  # never shown: the page copies the number of each picture into it
         self._echo = ipw.jsdlink((self.screen, "number"), (self._received, "value"))
@@ -79,21 +76,19 @@ class Teleop(ipw.VBox):
         for source in (self._moves, self._events):
             source.on_dom_event(session.feed)
         self._pad = ipw.Controller(index=0)
-        self._record = self._button("Record", "danger", lambda: session.command("toggle"))
-        self._discard = self._button("Discard", "", lambda: session.command("discard"))
-        self._undo = self._button("Undo last", "", lambda: session.command("undo"))
+        self._record = self._button("Record", "danger", session.toggle)
+        self._discard = self._button("Discard", "", session.discard)
+        self._undo = self._button("Undo last", "", session.undo)
         self._save = self._button("Save", "primary", self._save_now)
         self._file = ipw.Text(f"{session.task.name}-by-hand.npz", layout={"width": "180px"})
-        self._replace = ipw.Checkbox(False, description="Replace", indent=False, layout={"width": "auto"})
         self.status, self._note = ipw.HTML(), ipw.HTML()
-        help_text = f"{session.pilot.help} Enter: record or stop. Backspace: discard. Z: undo."
         super().__init__([
             self.screen,
             ipw.HBox([self._record, self._discard, self._undo]),
-            ipw.HBox([self._file, self._replace, self._save]),
+            ipw.HBox([self._file, self._save]),
             self.status,
             self._note,
-            ipw.HTML(f"<small>{html.escape(help_text)} Keys count while the mouse is over the picture.</small>"),
+            ipw.HTML(f"<small>{session.pilot.help} Keys count while the mouse is over the picture.</small>"),
         ])  # fmt: skip
         self.add_class("ilbook-teleop")
 
@@ -104,22 +99,19 @@ class Teleop(ipw.VBox):
 
     def _save_now(self) -> None:
         try:
-            self.session.save(self._file.value.strip() or None, force=self._replace.value)
+            self.session.save(self._file.value.strip())
         except (UserError, OSError) as error:
             self.session.message = f"Not saved: {error}."
 
     def _refresh(self) -> None:
         """Words and buttons; only what changed is sent."""
-        session = self.session
+        session, n = self.session, len(self.session.kept)
         self._record.description = "Record" if session.state == IDLE else "Stop"
         self._discard.disabled = session.state == IDLE
-        self._undo.disabled = self._save.disabled = session.state != IDLE or not session.kept
-        n = len(session.kept)
+        self._undo.disabled = self._save.disabled = session.state != IDLE or not n
         parts = [f"<b>{WORDS[session.state]}</b>", f"{n} episode{'' if n == 1 else 's'}", f"score {session.score:.2f}"]
         if session.state == RECORDING:
             parts.insert(1, f"{session.seconds:.0f} s")
-        if session.step_rate:
-            parts.append(f"{session.step_rate:.1f} steps/s, {rate(self._sent_at):.0f} pictures/s")
         if self._pad.connected:
             parts.append("gamepad")
         self.status.value = " · ".join(parts)
@@ -132,8 +124,7 @@ class Teleop(ipw.VBox):
         self.session.woken.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout=5)
-        if self.session.state != IDLE:
-            self.session.command("stop")
+        self.session.stop()
         super().close()
 
     def turn(self) -> bool:
@@ -141,18 +132,16 @@ class Teleop(ipw.VBox):
         if self._pad.connected:
             self.session.pad([axis.value for axis in self._pad.axes], [button.pressed for button in self._pad.buttons])
         shot, now = self.session.tick(), time.monotonic()
-        if shot is not None and (self.sent - self._received.value < UNSEEN or now - self._sent_at[-1] > PROBE):
+        if shot is not None and (self.sent - self._received.value < UNSEEN or now - self._sent_at > PROBE):
             self._show(shot)
-        if shot is None or now - self._status_at > STATUS_EVERY:
-            self._status_at = now
+        if shot is None or self.sent % STATUS_EVERY == 0:
             self._refresh()
         return shot is not None
 
     def _show(self, shot: Shot) -> None:
         picture = paint(self._draw.frames(shot.qpos[None])[0], shot)
         data = mediapy.compress_image(picture, fmt="jpeg", quality=JPEG_QUALITY)
-        self.sent += 1
-        self._sent_at.append(time.monotonic())
+        self.sent, self._sent_at = self.sent + 1, time.monotonic()
         with self.screen.hold_sync():  # picture and number in one message
             self.screen.value, self.screen.number = data, self.sent
 
@@ -162,71 +151,54 @@ class Teleop(ipw.VBox):
             try:
                 awake = self.turn()
             except Exception as error:  # a thread has no reader: say it where one looks, and keep what was recorded
-                if self.session.state != IDLE:
-                    self.session.command("stop")
+                self.session.stop()
                 self.session.message = f"The session stopped: {error}. Run this cell again to go on."
                 self._refresh()
                 return
             if not awake:
                 self.session.woken.wait(timeout=1.0)
-                due = time.monotonic()
-                continue
-            due += self.session.period
-            now = time.monotonic()
-            if due < now - self.session.period:
-                due = now  # time that is lost is lost: no burst of steps makes up for it
-            self._closing.wait(max(0.0, due - now))
+            # Time that is lost is lost: no burst of steps makes up for it.
+            due = max(due + self.session.period, time.monotonic())
+            self._closing.wait(due - time.monotonic())
 
 
 def teleop(
-    task: Task | type[Task],
-    out: str | Path | None = None,
-    *,
-    live: bool | None = None,
-    seed: int = 0,
-    size: int = SIZE,
-    recorded: str | Path | None = None,
+    task: Task | type[Task], out: str | Path | None = None, *, live: bool | None = None, seed: int = 0
 ) -> Teleop | media.Film | media.Picture:
     """Drive a task by hand; the last line of a cell. Episodes that were not saved wait in the folder `out`.
 
     In JupyterLab it is a `Teleop` widget; running the cell again goes on with the same session. Without a reader (a
-    page, papermill; `live=None` finds out) it is a film of `recorded`, a file that a session saved, or of a session in
-    which the scripted expert is the hand.
+    page, papermill; `live=None` finds out) it is a film of a session in which the scripted expert is the hand.
     """
     task = task() if isinstance(task, type) else task
     if not (is_live() if live is None else live):
-        return film(task, recorded, size=min(size, 256))
+        return film(task)
     place = Path(out if out is not None else root() / "build" / "teleop").resolve()
     if (old := _open.get((task, place))) is not None:
         old.close()
     session = Session(task, place, seed=seed) if old is None else old.session
     session.hear()
-    _open[task, place] = Teleop(session, size)
+    _open[task, place] = Teleop(session)
     return _open[task, place]
 
 
 # -- the static twin ---------------------------------------------------------------------------------------------------
-def film(task: Task, recorded: str | Path | None = None, size: int = 256) -> media.Film | media.Picture:
-    """The first recorded episode as a film with the targets that the hand meant; without a file an expert's."""
-    if recorded is None:
-        who, episodes = "the scripted expert in place of a hand", record(task, experts.get(task.name)(), [0])
-        ends = ["success" if episodes.meta["success"][0] else "no success"]
-    else:
-        sizes = {"state": len(task.state_names), "action": len(task.action_low)}
-        who, episodes = "a hand", files.read(Path(recorded), sizes)
-        ends = episodes.meta.get("outcome") or ["end of the recording"]
+def film(task: Task) -> media.Film | media.Picture:
+    """An episode of the scripted expert as a film with the targets that it asks for, in place of a hand's."""
+    episodes = record(task, experts.get(task.name)(), [0])
     states, actions = (episodes.episode(0)[name].astype(float) for name in ("state", "action"))
-    frames = task.render(states, size)
     where = pilot_for(task).where
     shots = [Shot(state, where(action), True) for state, action in zip(states, actions, strict=True)]
+    frames = task.render(states, FILM_SIZE)
     frames = np.stack([paint(frame, shot) for frame, shot in zip(frames, shots, strict=True)])
+    end, who = "success" if episodes.meta["success"][0] else "no success", "the scripted expert in place of a hand"
     seconds = len(states) / task.control_hz
     title = (
-        f"A recorded session: {who} drives {task.name} ({seconds:.0f} s, {ends[0]}). "
+        f"A recorded session: {who} drives {task.name} ({seconds:.0f} s, {end}). "
         "In JupyterLab, this cell opens a window in which you drive with mouse, keys or gamepad, and record."
     )
     alt = (
         f"Film of {seconds:.0f} seconds of {task.name}, driven by {who}. A ring marks the target that is asked "
-        f"for, and the robot follows it. The red frame tells that it is being recorded. The end: {ends[0]}."
+        f"for, and the robot follows it. The red frame tells that it is being recorded. The end: {end}."
     )
-    return media.show(frames, task.control_hz, title, alt, width=size)
+    return media.show(frames, task.control_hz, title, alt, width=FILM_SIZE)

@@ -34,9 +34,9 @@ class Wire(BaseComm):
 @pytest.mark.parametrize("name", ["pusht", "pickplace"])
 def test_a_turn_of_the_loop_is_quick(name, tmp_path, monkeypatch):
     monkeypatch.setattr("comm.create_comm", Wire)
-    session = Session(tasks.get(name), tmp_path)
+    session = Session(tasks.get(name)(), tmp_path)
     widget = Teleop(session, start=False)
-    session.command("record")
+    session.record()
     angle = np.linspace(0, 4 * np.pi, TURNS)
     if name == "pusht":
         points = 0.256 + 0.12 * np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)

@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 
@@ -59,6 +60,17 @@ def test_wrong_input_gets_one_sentence_and_leaves_nothing(small, capsys, words, 
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("ilbook: ") and err.count("\n") == 1 and sentence in err
     assert [path.name for path in small.iterdir()] == ["small.npz"]
+
+
+def test_what_does_not_fit_is_named_and_refused_if_it_is_asked_for(small, capsys):
+    with h5py.File("demo.hdf5", "w") as file:
+        for number in range(2):
+            file[f"data/demo_{number}/actions"] = np.zeros((3, 2))
+            file[f"data/demo_{number}/start"] = np.zeros((1, 9))
+    assert cli.main(["data", "import", "demo.hdf5", "one.npz"]) == 0
+    assert "left out: start (demo.hdf5/data/demo_0/start has 1 rows for 3 actions" in capsys.readouterr().out
+    assert cli.main(["data", "import", "demo.hdf5", "two.npz", "--arrays", "start"]) == 2
+    assert "demo_0/start has 1 rows for 3 actions" in capsys.readouterr().err and not (small / "two.npz").exists()
 
 
 def test_an_existing_target_needs_force(small, capsys):

@@ -47,7 +47,7 @@ class Desk:
 
     def __init__(self, out, task=PushT, **options):
         self.clock = Clock()
-        self.session = Session(task, out, clock=self.clock, **options)
+        self.session = Session(task() if isinstance(task, type) else task, out, clock=self.clock, **options)
         self.lens = self.session.pilot.lens
 
     def run(self, seconds: float, *events: dict, alive: bool = True) -> None:
@@ -83,21 +83,21 @@ def desk(tmp_path) -> Desk:
     return Desk(tmp_path)
 
 
-def short(desk: Desk, *, devices=("mouse",)) -> None:
+def short(desk: Desk) -> None:
     """Record a short episode and stop."""
-    desk.session.command("record")
+    desk.session.record()
     here = desk.pusher()
     desk.drive([here + (0.256 - here) * share for share in (0.1, 0.2)])
-    desk.session.command("stop")
+    desk.session.stop()
 
 
 def test_a_drag_becomes_an_episode_of_targets_in_metres(desk):
-    desk.session.command("record")
+    desk.session.record()
     assert desk.session.state == WAITING
     desk.run(1.0)
     start, points = desk.pusher(), np.array([[0.1, 0.12], [0.14, 0.4], [0.3, 0.41]])
     desk.drive(points)
-    desk.session.command("stop")
+    desk.session.stop()
     episode = desk.session.episodes().episode(0)
     assert episode["state"].dtype == episode["action"].dtype == np.float32
     assert len(episode["action"]) == 15, "10 a second, from the first move on: the second of waiting is not in it"
@@ -106,9 +106,9 @@ def test_a_drag_becomes_an_episode_of_targets_in_metres(desk):
 
 
 def test_what_is_recorded_gives_the_same_states_when_it_is_played_back(desk):
-    desk.session.command("record")
+    desk.session.record()
     desk.drive(desk.session._sim.state[0, 2:4] + np.array([[0.0, 0.0], [0.1, 0.05], [-0.1, 0.02], [0.0, -0.1]]))
-    desk.session.command("stop")
+    desk.session.stop()
     episode = desk.session.episodes().episode(0)
     task = PushT().batch(1)
     task.reset(PushT().starts([0]))
@@ -120,7 +120,7 @@ def test_what_is_recorded_gives_the_same_states_when_it_is_played_back(desk):
 
 def test_pictures_come_at_least_fifteen_times_a_second_between_slower_control_steps(desk):
     assert 1 / desk.session.period >= 15 and desk.session.parts == 2
-    desk.session.command("record")
+    desk.session.record()
     desk.session.feed(mouse("mousedown", *desk.place([0.4, 0.4])))
     shown = []
     for _ in range(8):
@@ -132,7 +132,7 @@ def test_pictures_come_at_least_fifteen_times_a_second_between_slower_control_st
 
 
 def test_keys_drive_at_the_speed_of_the_task_and_stop_when_they_are_up(desk):
-    desk.session.command("record")
+    desk.session.record()
     start = desk.pusher().copy()
     toward = "ArrowRight" if start[0] < 0.256 else "a"
     desk.run(0.5, key("keydown", toward))
@@ -142,87 +142,61 @@ def test_keys_drive_at_the_speed_of_the_task_and_stop_when_they_are_up(desk):
     stopped = desk.pusher().copy()
     desk.run(0.5)
     np.testing.assert_allclose(desk.pusher(), stopped, atol=1e-3)
-    desk.session.command("stop")
-    assert desk.session.kept[0].devices == {"keyboard"}
-
-
-def test_shift_is_for_slow_motion():
-    inputs = Inputs()
-    for name in ("Shift", "ArrowUp", "d"):
-        inputs.feed(key("keydown", name), 0.0)
-    hand = inputs.look(0.0)
-    np.testing.assert_allclose(hand.direction, 0.3 * np.array([1, 1]) / np.sqrt(2))
+    desk.session.stop()
+    assert len(desk.session.kept) == 1
 
 
 def test_a_tap_between_two_looks_still_counts_once():
     inputs = Inputs()
-    inputs.feed(key("keydown", "w"), 0.0)
-    inputs.feed(key("keyup", "w"), 0.01)
-    assert inputs.look(0.1).direction[1] == 1
-    assert not inputs.look(0.2).devices
-    inputs.feed(mouse("mousedown", 0.2, 0.3), 0.21)
-    inputs.feed(mouse("mouseup", 0.2, 0.3, down=False), 0.22)
-    assert inputs.look(0.3).drag == pytest.approx((0.2, 0.3))
-    assert inputs.look(0.4).drag is None
+    inputs.feed(key("keydown", "w"))
+    inputs.feed(key("keyup", "w"))
+    assert inputs.look().direction[1] == 1
+    assert not inputs.look().busy
+    inputs.feed(mouse("mousedown", 0.2, 0.3))
+    inputs.feed(mouse("mouseup", 0.2, 0.3, down=False))
+    assert inputs.look().drag == pytest.approx((0.2, 0.3))
+    assert inputs.look().drag is None
 
 
 def test_a_release_that_the_page_never_saw_is_noticed():
     inputs = Inputs()
-    inputs.feed(mouse("mousedown", 0.2, 0.3), 0.0)
-    inputs.feed(key("keydown", "w"), 0.0)
-    inputs.feed({"type": "mouseleave"}, 0.1)
-    assert not inputs.look(0.2).devices, "the mouse left the picture"
-    inputs.feed(mouse("mousemove", 0.5, 0.5, down=True), 0.3)
-    assert inputs.look(0.3).drag == (0.5, 0.5), "it came back with its button still down"
-    inputs.feed(mouse("mousemove", 0.6, 0.5, down=False), 0.4)
-    assert inputs.look(0.4).drag is None, "it was released outside"
-    for moment in (0.5, 0.53, 0.56):
-        inputs.feed(key("keydown", "w", repeat=moment > 0.5), moment)
-    assert inputs.look(0.7).keys == {"w"}
-    assert inputs.look(1.3).keys == set(), "the key stopped repeating without a release"
-
-
-def test_a_key_that_is_held_while_another_repeats_stays_down():
-    inputs = Inputs()
-    inputs.feed(key("keydown", "w"), 0.0)
-    inputs.feed(key("keydown", "w", repeat=True), 0.5)
-    inputs.feed(key("keydown", "d"), 0.6)
-    inputs.feed(key("keydown", "d", repeat=True), 1.1)
-    inputs.look(1.15)
-    inputs.feed(key("keyup", "d"), 1.2)
-    assert inputs.look(9.0).keys == {"w"}
+    inputs.feed(mouse("mousedown", 0.2, 0.3))
+    inputs.feed(key("keydown", "w"))
+    inputs.feed({"type": "mouseleave"})
+    assert not inputs.look().busy, "the mouse left the picture"
+    inputs.feed(mouse("mousemove", 0.5, 0.5, down=True))
+    assert inputs.look().drag == (0.5, 0.5), "it came back with its button still down"
+    inputs.feed(mouse("mousemove", 0.6, 0.5, down=False))
+    assert inputs.look().drag is None, "it was released outside"
 
 
 def test_a_throttled_move_that_arrives_after_the_release_does_not_drag():
     inputs = Inputs()
-    inputs.feed(mouse("mousedown", 0.1, 0.1, stamp=10), 0.0)
-    inputs.feed(mouse("mouseup", 0.3, 0.3, down=False, stamp=50), 0.0)
-    inputs.feed(mouse("mousemove", 0.25, 0.25, down=True, stamp=40), 0.0)
-    inputs.look(0.0)
-    assert inputs.look(0.1).drag is None
+    inputs.feed(mouse("mousedown", 0.1, 0.1, stamp=10))
+    inputs.feed(mouse("mouseup", 0.3, 0.3, down=False, stamp=50))
+    inputs.feed(mouse("mousemove", 0.25, 0.25, down=True, stamp=40))
+    inputs.look()
+    assert inputs.look().drag is None
 
 
 def test_events_of_no_meaning_change_nothing():
     inputs = Inputs()
     for event in ({}, {"type": "mousedown"}, {"type": "keydown"}, {"type": "wheel"}, {"type": "dragstart"}, {"x": 1}):
-        inputs.feed(event, 0.0)
-    assert inputs.look(0.0).drag is None and not inputs.look(0.0).direction.any()
+        inputs.feed(event)
+    assert inputs.look().drag is None and not inputs.look().direction.any()
 
 
-def test_a_gamepad_drives_and_its_buttons_record(desk):
-    pressed = [False] * 16
-    pressed[9] = True
-    desk.session.pad([0, 0, 0, 0], pressed)
-    desk.session.pad([0, 0, 0, 0], pressed)
-    assert desk.session.state == WAITING, "a button that is held counts once"
+def test_a_gamepad_drives(desk):
+    desk.session.record()
     start = desk.pusher().copy()
     way = 1.0 if start[1] < 0.256 else -1.0
     desk.session.pad([0.05, -way, 0, 0], [False] * 16)
     desk.run(0.5)
     moved = desk.pusher() - start
     assert moved[1] * way > 0.05 and abs(moved[0]) < 1e-3, "up on the stick is up in the picture; 0.05 is no direction"
-    desk.session.pad([0, 0, 0, 0], pressed)
-    assert desk.session.state == IDLE and desk.session.kept[0].devices == {"gamepad"}
+    inputs = Inputs()
+    assert inputs.pad([0, 0, 0, 0], [True]) and inputs.look().tapped == {0}
+    assert inputs.pad([0, 0, 0, 0], [True]) and not inputs.look().tapped, "a button that is held counts once"
 
 
 def test_success_failure_and_time_end_an_episode(tmp_path):
@@ -233,17 +207,17 @@ def test_success_failure_and_time_end_an_episode(tmp_path):
             state[[0, 5]], state[[1, 6]] = 0.2272, 0.4
             return state
 
-    desk = Desk(tmp_path / "a", Near(success_overlap=0.4, max_steps=12), slack=1.0)
+    desk = Desk(tmp_path / "a", Near(success_overlap=0.4, max_steps=6))
     assert overlap(desk.session._sim.state[:, 2:5])[0] < 0.4
-    desk.session.command("record")
+    desk.session.record()
     desk.drive([(0.2272, 0.25), (0.2272, 0.25)])
     assert (desk.session.kept[0].outcome, desk.session.state) == ("success", IDLE)
-    desk.session.command("record")
+    desk.session.record()
     desk.drive([(0.4, 0.4)] * 4)
     assert (desk.session.kept[1].outcome, len(desk.session.kept[1])) == ("time", 12)
 
     desk = Desk(tmp_path / "b", Avoid)
-    desk.session.command("record")
+    desk.session.record()
     desk.run(10.0, key("keydown", "ArrowUp"))
     assert [one.outcome for one in desk.session.kept] == ["failure"]
 
@@ -251,132 +225,87 @@ def test_success_failure_and_time_end_an_episode(tmp_path):
 def test_every_recording_has_a_new_start_and_a_discarded_one_is_not_kept(desk):
     starts = []
     for command in ("stop", "discard", "stop"):
-        desk.session.command("record")
+        desk.session.record()
         starts.append(desk.session._sim.state[0].copy())
         desk.drive([(0.25, 0.25)])
-        desk.session.command(command)
+        getattr(desk.session, command)()
     assert len({tuple(start) for start in starts}) == 3
     assert [one.seed for one in desk.session.kept] == [0, 2]
     np.testing.assert_array_equal(starts[2], PushT().starts([2])[0])
 
 
 def test_nothing_is_kept_of_an_episode_without_a_move(desk):
-    desk.session.command("record")
+    desk.session.record()
     desk.run(1.0)
-    desk.session.command("stop")
+    desk.session.stop()
     assert desk.session.kept == [] and "Nothing was recorded" in desk.session.message
 
 
-def test_undo_removes_the_last_episode_here_and_in_the_recovery_file(desk):
+def test_undo_removes_the_last_episode_here_and_in_the_file_of_unsaved_ones(desk):
     short(desk)
     short(desk)
-    assert len(files.read(desk.session.recovery)) == 2
-    desk.session.command("undo")
+    assert len(files.read(desk.session.unsaved)) == 2
+    desk.session.undo()
     assert [one.seed for one in desk.session.kept] == [0]
-    assert len(files.read(desk.session.recovery)) == 1
-    desk.session.command("undo")
-    assert not desk.session.recovery.exists()
-    desk.session.command("undo")
-    assert desk.session.message == "There is no recorded episode to remove."
+    assert len(files.read(desk.session.unsaved)) == 1
+    desk.session.undo()
+    assert not desk.session.unsaved.exists()
 
 
 def test_saving_writes_all_episodes_at_once_and_never_over_another_file(desk, tmp_path):
     short(desk)
     short(desk)
-    path, count = desk.session.save("mine.npz")
-    assert (path, count) == (tmp_path / "mine.npz", 2)
+    path = desk.session.save("mine.npz")
+    assert path == tmp_path / "mine.npz"
     read = files.read(path, {"state": 7, "action": 2})
-    assert read.meta["outcome"] == ["stopped", "stopped"] and read.meta["devices"] == [["mouse"], ["mouse"]]
-    assert read.meta["control_hz"] == PushT.control_hz
-    assert not desk.session.recovery.exists(), "what is saved needs no recovery"
+    assert read.meta["outcome"] == ["stopped", "stopped"] and read.meta["control_hz"] == PushT.control_hz
+    assert not desk.session.unsaved.exists(), "what is saved is in one place"
     before = path.read_bytes()
     short(desk)
     with pytest.raises(UserError, match=r"mine.npz exists already; choose another name"):
         desk.session.save("mine.npz")
     assert path.read_bytes() == before
-    assert desk.session.save("mine.npz", force=True)[1] == 3
-    assert len(files.read(path)) == 3
-    assert [file.name for file in tmp_path.iterdir()] == ["mine.npz"]
+    assert len(files.read(desk.session.save("more.npz"))) == 3
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine.npz", "more.npz"]
 
 
-def test_commands_at_the_wrong_time_say_so_and_change_nothing(desk):
+def test_commands_at_the_wrong_time_change_nothing(desk):
     session = desk.session
     with pytest.raises(UserError, match="no episode was recorded yet"):
         session.save("a.npz")
-    for name, words in [("stop", "Nothing is being recorded"), ("discard", "There is no running episode")]:
-        session.command(name)
-        assert words in session.message and session.state == IDLE
-    session.command("record")
+    for command in (session.stop, session.discard, session.undo):
+        command()
+        assert session.state == IDLE and session.kept == []
+    session.record()
     desk.run(0.5, key("keydown", "w"))
-    for name in ("record", "undo"):
-        session.command(name)
-        assert "An episode is being recorded" in session.message and session.state == RECORDING
+    for command in (session.record, session.undo):
+        command()
+        assert session.state == RECORDING and len(session._current) == 5
     with pytest.raises(UserError, match="stop or discard it before saving"):
         session.save("a.npz")
-    session.command("stop")
+    session.stop()
     with pytest.raises(UserError, match=r"name it a.npz"):
         session.save("a.zarr")
 
 
-def test_keys_record_stop_discard_and_undo(desk):
-    for name, state in [("Enter", WAITING), ("w", RECORDING), ("Enter", IDLE), ("Enter", WAITING), ("Backspace", IDLE)]:
-        desk.run(0.3, key("keydown", name))
-        assert desk.session.state == state, name
-    assert len(desk.session.kept) == 1
-    desk.run(0.1, key("keydown", "z"), key("keydown", "z", repeat=True))
-    assert len(desk.session.kept) == 0
-
-
 def test_a_page_that_falls_silent_keeps_what_was_recorded_before(desk):
     session = desk.session
-    session.command("record")
+    session.record()
     desk.run(1.0, mouse("mousedown", *desk.place([0.25, 0.25])))
     desk.run(PATIENCE + 1, alive=False)
     assert session.state == IDLE and session.kept[0].outcome == "connection lost"
     assert 10 <= len(session.kept[0]) <= 11, "the silent seconds are not part of the episode"
-    assert len(files.read(session.recovery)) == 1
+    assert len(files.read(session.unsaved)) == 1
 
 
-def test_a_hand_that_nobody_hears_of_is_lifted_before_the_episode_ends(desk):
-    desk.session.command("record")
-    desk.run(0.3, key("keydown", "w"), alive=True)
-    desk.run(1.0, alive=False)
-    here = desk.pusher().copy()
-    desk.run(0.5, alive=False)
-    np.testing.assert_allclose(desk.pusher(), here, atol=1e-3)
-    assert desk.session.state == RECORDING, "a short silence does not end the episode"
-
-
-def test_a_new_session_takes_over_what_another_did_not_save(tmp_path):
+def test_two_sessions_do_not_share_the_file_of_unsaved_episodes(tmp_path):
     first = Desk(tmp_path)
     short(first)
-    short(first)
-    second = Desk(tmp_path)
-    assert "2 unsaved" in second.session.message
+    time.sleep(1.1)
+    second = Desk(tmp_path, PushT().shifted(friction=1.0))
     short(second)
-    assert [one.seed for one in second.session.kept] == [0, 1, 2], "with the next start, not the first again"
-    old, new = first.session.episodes(), second.session.episodes()
-    np.testing.assert_allclose(new["action"][: old.n_steps], old["action"], atol=files.RESOLUTION)
-    assert new.meta["outcome"] == ["stopped"] * 3
-
-
-def test_a_shifted_task_does_not_take_over_the_episodes_of_the_nominal_one(tmp_path):
-    short(Desk(tmp_path))
-    shifted = Desk(tmp_path, PushT().shifted(friction=1.0))
-    assert shifted.session.kept == []
-    short(shifted)
-    assert shifted.session.episodes().meta["strengths"] == {"friction": 1.0}
-    assert len(Desk(tmp_path).session.kept) == 1
-
-
-def test_a_damaged_recovery_file_is_put_aside(tmp_path):
-    first = Desk(tmp_path)
-    short(first)
-    whole = first.session.recovery.read_bytes()
-    first.session.recovery.write_bytes(whole[:200])
-    second = Desk(tmp_path)
-    assert second.session.kept == [] and "cannot be read" in second.session.message
-    assert (tmp_path / "pusht-unsaved.damaged").read_bytes() == whole[:200]
+    assert second.session.episodes().meta["strengths"] == {"friction": 1.0}
+    assert len(files.read(first.session.unsaved)) == len(files.read(second.session.unsaved)) == 1
 
 
 def test_a_full_disk_does_not_end_the_session(desk, monkeypatch):
@@ -395,15 +324,9 @@ def test_an_idle_session_sleeps_and_an_event_wakes_it(desk):
     assert desk.session.woken.is_set() and desk.session.tick() is not None
 
 
-def test_the_step_rate_is_that_of_the_task(desk):
-    desk.session.command("record")
-    desk.run(3.0, key("keydown", "w"))
-    assert desk.session.step_rate == pytest.approx(10.0, rel=0.02)
-
-
 def test_a_picture_shows_where_the_target_is(desk):
     plain = np.full((96, 96, 3), 200, np.uint8)
-    desk.session.command("record")
+    desk.session.record()
     desk.run(0.1, mouse("mousedown", 0.25, 0.75))
     shot = desk.session.shot()
     assert shot.target[0] == pytest.approx((0.25, 0.75), abs=1e-6) and shot.recording
@@ -442,7 +365,7 @@ def bench(tmp_path) -> Workbench:
 
 
 def test_the_mouse_moves_the_gripper_level_and_the_wheel_changes_its_height(bench):
-    bench.session.command("record")
+    bench.session.record()
     goal = bench.grasp() + np.array([0.02, 0.06, 0.0])
     bench.run(1.5, mouse("mousedown", *bench.seen(goal)))
     np.testing.assert_allclose(bench.grasp(), goal, atol=0.006)
@@ -454,7 +377,7 @@ def test_the_mouse_moves_the_gripper_level_and_the_wheel_changes_its_height(benc
     bench.run(0.1, mouse("mousemove", x, y))
     bench.run(0.5, mouse("mouseup", x, y, down=False))
     np.testing.assert_allclose(bench.grasp(), goal - [0, 0, 0.04], atol=0.006)
-    bench.session.command("stop")
+    bench.session.stop()
     episode = bench.session.episodes().episode(0)
     assert episode["action"].shape[1] == 6 and (episode["action"] >= arm.LOW - 1e-6).all()
 
@@ -499,7 +422,7 @@ def test_a_mouse_out_of_reach_leaves_the_arm_within_its_limits(bench):
 def test_a_hand_can_solve_pick_and_place(bench):
     """With the mouse for the way, the wheel for the height, a key for the jaws, and eyes that know the state."""
     session = bench.session
-    session.command("record")
+    session.record()
     sim = session._sim
 
     def glide(point, seconds=1.5):
@@ -526,9 +449,7 @@ def test_a_hand_can_solve_pick_and_place(bench):
         if abs(off) < 0.03:
             break
         way = "r" if off > 0 else "f"
-        slow = [key("keydown", "Shift")] if abs(off) < 0.15 else []
-        bench.run(0.1, *slow, key("keydown", way))
-        bench.run(0.0, key("keyup", way), key("keyup", "Shift"))
+        bench.run(0.05, key("keydown", way), key("keyup", way))
     glide(cube, 0.5)
     sink(0.016)
     glide(cube, 0.5)
@@ -538,7 +459,6 @@ def test_a_hand_can_solve_pick_and_place(bench):
     sink(0.018)
     bench.run(1.0, key("keydown", " "), key("keyup", " "))
     assert [one.outcome for one in session.kept] == ["success"], (session.message, session.score)
-    assert session.kept[0].devices == {"mouse", "keyboard"}
 
 
 def test_a_task_that_no_hand_fits_is_refused():
@@ -565,13 +485,6 @@ def test_without_a_reader_the_cell_shows_a_film_with_a_description(no_reader):
     assert "<script" not in page and "http" not in page
 
 
-def test_the_film_can_show_what_a_hand_recorded(desk, no_reader):
-    short(desk)
-    path, _ = desk.session.save("mine.npz")
-    shown = widgets.teleop(PushT, recorded=path)
-    assert "a hand drives pusht" in shown.title and "stopped" in shown.title
-
-
 @pytest.mark.parametrize(
     ("variables", "live"),
     [({}, False), ({"JPY_SESSION_NAME": "a.ipynb"}, True), ({"JPY_SESSION_NAME": "a", "ILBOOK_OUT": "/tmp"}, False)],
@@ -595,7 +508,7 @@ def widget(tmp_path):
 
 
 def test_running_the_cell_again_goes_on_with_the_same_session(widget, tmp_path):
-    widget.session.command("record")
+    widget.session.record()
     widget.session.feed(key("keydown", "w"))
     until(lambda: len(widget.session._current) >= 3)
     again = widgets.teleop(PushT, tmp_path, live=True)
@@ -616,7 +529,7 @@ def test_a_page_that_receives_nothing_is_not_flooded(widget):
 
 
 def test_the_file_is_saved_with_the_button_and_not_twice(widget, tmp_path):
-    widget.session.command("record")
+    widget.session.record()
     widget.session.feed(key("keydown", "w"))
     until(lambda: len(widget.session._current) >= 2)
     widget._record.click()
@@ -625,7 +538,7 @@ def test_the_file_is_saved_with_the_button_and_not_twice(widget, tmp_path):
     assert len(files.read(tmp_path / "pusht-by-hand.npz")) == 1
     widget._save.click()
     assert "exists already" in widget._note.value
-    widget._replace.value = True
+    widget._file.value = "other.npz"
     widget._save.click()
     assert "Saved 1 episode" in widget._note.value
     widget._file.value = "<b>.csv"
@@ -634,7 +547,7 @@ def test_the_file_is_saved_with_the_button_and_not_twice(widget, tmp_path):
 
 
 def test_a_fault_in_the_loop_is_shown_and_keeps_the_episode(widget, monkeypatch):
-    widget.session.command("record")
+    widget.session.record()
     widget.session.feed(key("keydown", "w"))
     until(lambda: len(widget.session._current) >= 2)
 
