@@ -194,7 +194,7 @@ def _hygiene(a: argparse.Namespace) -> Answer:
     from ilbook.paths import root
     from ilbook.press import hygiene, notebook
 
-    paths = a.paths or notebook.paths(root())
+    paths = a.paths or notebook.choose(root(), [])
     stripped = [f"stripped {_near(path.resolve())}" for path in paths if hygiene.strip(path)] if a.strip else []
     problems = hygiene.check(paths)
     last = f"{len(paths)} notebooks checked, {len(problems)} problems"

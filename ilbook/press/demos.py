@@ -19,6 +19,7 @@ from ilbook.rollout import record
 QUALITY = 26  # constant rate factor of the films: the mean error stays under two of 255 grey levels
 KEY_FRAMES = 250  # the films are read from the beginning, so few frames need to stand alone
 
+
 @dataclass(frozen=True)
 class Recipe:
     """How one shipped data set is made."""

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from ilbook.errors import UserError, unknown
 from ilbook.page.versions import notebook_parameters
 
 TEACHING = ("exercise", "predict", "concept", "player")  # cells with these tags are for the reader alone
+FENCE = re.compile(r"^(```|~~~)(?!\{math\}).*?^\1", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Cell:
             return ast.parse(self.source)
         except SyntaxError:
             return ast.Module([], [])
+
+    @property
+    def prose(self) -> str:
+        """The source without blocks of code, which stand between fences; formulas stay."""
+        return FENCE.sub("", self.source)
 
     def tagged(self, *tags: str) -> bool:
         """Whether it has one of these tags."""
@@ -52,6 +59,11 @@ class Notebook:
     @property
     def part(self) -> str:
         return self.path.parent.name
+
+    @property
+    def kind(self) -> str | None:
+        """A "variant" shows only what differs from the lead method of its part; a "draft" is not finished."""
+        return self.metadata.get("ilbook", {}).get("kind")
 
     def numbered(self, kind: str) -> list[tuple[int, Cell]]:
         """The cells of one kind, each with its number among all cells, from 1."""
@@ -99,16 +111,16 @@ def paths(root: Path) -> list[Path]:
 def choose(root: Path, names: list[str]) -> list[Path]:
     """The notebooks called `names` (an id or the path of a file), all of them if `names` is empty."""
     found = paths(root)
+    by_id = {path.stem: path for path in found}
     if not found:
         raise UserError(f"there is no notebook under {root / 'notebooks'}; run this inside a clone of the book")
-    by_id: dict[str, Path] = {}
-    for path in found:
-        if by_id.setdefault(path.stem, path) != path:
-            raise UserError(f"two notebooks are called {path.stem} ({by_id[path.stem]} and {path}); rename one of them")
-    stems = {name: name.rpartition("/")[2].removesuffix(".ipynb") for name in names}
+    if len(by_id) < len(found):
+        twice = [path for path in found if by_id[path.stem] != path]
+        raise UserError(f"the names of {', '.join(map(str, twice))} are not unique; rename these notebooks")
+    stems = {name: Path(name).name.removesuffix(".ipynb") for name in names}
     for name, stem in stems.items():
         if stem not in by_id:
-            raise unknown("notebook", name, list(by_id))
+            raise unknown("notebook", name, by_id)
     return [by_id[stem] for stem in dict.fromkeys(stems.values())] or found
 
 
@@ -145,15 +157,12 @@ def override(notebook: Notebook, settings: list[str]) -> dict[str, object]:
 
 def _typed(name: str, text: str, default: object) -> object:
     """`text` as a value of the type of `default`: whole numbers are also taken for a float."""
-    if isinstance(default, str):
-        return text
     try:
-        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
+        value = text if isinstance(default, str) else ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = text
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if default is not None and type(value) is not type(default):
+    value = float(value) if type(default) is float and type(value) is int else value
+    if type(value) is not type(default):
         wanted = type(default).__name__
         raise UserError(f"--set {name}={text} is not of type {wanted}; give a value such as {name}={default!r}")
     return value

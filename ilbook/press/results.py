@@ -13,6 +13,7 @@ from ilbook.page import versions
 from ilbook.page.claims import Claim
 from ilbook.paths import root
 from ilbook.press import notebook as notebooks
+from ilbook.press.notebook import Notebook
 
 PROFILES = ("lecture", "full")  # smoke evaluates nothing
 UNDECIDED = "not evaluated"
@@ -62,7 +63,7 @@ def rows() -> list[dict]:
     return [
         _row(claim, path.stem, profile, found.get((path.stem, profile)))
         for path in notebooks.paths(root())
-        for claims in [declared(path)]
+        for claims in [declared(notebooks.read(path))]
         for profile in PROFILES
         for claim in claims
     ]
@@ -89,16 +90,17 @@ def _row(claim: Claim, notebook: str, profile: str, result: Published | None) ->
     return row
 
 
-def declared(path: Path) -> list[Claim]:
-    """The claims in a notebook, read from its `Claim(...)` calls without running it; hence literals only."""
-    found: list[Claim] = []
-    for node in ast.walk(ast.Module(versions.notebook_code(path), [])):
-        # Both `Claim(...)` and `claims.Claim(...)`.
-        if isinstance(node, ast.Call) and "Claim" in (getattr(node.func, "id", None), getattr(node.func, "attr", None)):
-            found.append(_claim(node, path))
-    for claim in found:
-        if sum(other.id == claim.id for other in found) > 1:
-            raise UserError(f"{path.name}: claim id {claim.id!r} is declared twice; give each claim its own id")
+def declared(book: Notebook) -> dict[Claim, int]:
+    """The claims in a notebook, each with its cell, read from `Claim(...)` without running it; hence literals only."""
+    found: dict[Claim, int] = {}
+    for number, node in book.nodes(ast.Call):
+        if ast.unparse(node.func).split(".")[-1] == "Claim":
+            claim = _claim(node, book.path)
+            if claim.id in [other.id for other in found]:
+                raise UserError(
+                    f"{book.path.name}: claim id {claim.id!r} is declared twice; give each claim its own id"
+                )
+            found[claim] = number
     return found
 
 

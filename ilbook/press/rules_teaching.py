@@ -13,7 +13,6 @@ LEAST = {"predict": 2, "concept": 3, "exercise": 1}  # calls of check on a page
 HEADING_OR_FORMULA = re.compile(
     r"^#{2,} +(?P<heading>.+)$|^\s*\$\$|^```\{math\}|\\begin\{(?:align|equation|gather)", re.MULTILINE
 )
-CODE_FENCE = re.compile(r"^```(?!\{math\}).*?^```", re.DOTALL | re.MULTILINE)
 BASELINE = re.compile(r"baseline|cloning|regression", re.IGNORECASE)
 
 
@@ -21,15 +20,12 @@ def teaching(book: Notebook) -> Iterator[Finding]:
     """Two guesses before results, three questions, an exercise with its check, each in a cell with its tag."""
     calls = book.checks()
     for name, least in LEAST.items():
-        count = sum(what == name for _, what, _ in calls)
-        if count < least:
-            yield None, f"has {count} check.{name}(...); a page has at least {least}"
-        for number, cell in book.numbered("code"):
-            inside = {what for of, what, _ in calls if of == number}
-            if name in inside and name not in cell.tags:
-                yield number, f"calls check.{name} without the tag {name!r}; add it"
-            if name in cell.tags and not inside:
-                yield number, f"has the tag {name!r} and calls nothing of check; remove it"
+        found = [number for number, what, _ in calls if what == name]
+        if len(found) < least:
+            yield None, f"has {len(found)} check.{name}(...); a page has at least {least}"
+        tagged = {number for number, cell in book.numbered("code") if name in cell.tags}
+        for number in (set(found) - tagged) | (tagged - {number for number, *_ in calls}):
+            yield number, f"calls check.{name} without the tag {name!r}, or has the tag and calls nothing of check"
     results = [number for number, cell in book.numbered("code") if not cell.tagged(*NO_RESULT)][:-1]  # without finish
     for number, about in ((number, about) for number, what, about in calls if what == "predict"):
         told = [of for of, what, other in calls if other == about and what not in LEAST]
@@ -37,29 +33,24 @@ def teaching(book: Notebook) -> Iterator[Finding]:
             yield number, f"asks for the guess {about!r} when the result has been seen; ask in a cell before it"
 
 
-def leaks(book: Notebook) -> Iterator[Finding]:
-    """No result depends on a cell that teaches or only draws: a later cell without such a tag reads none of its names.
+def leak(book: Notebook) -> Iterator[Finding]:
+    """No result depends on a cell that teaches or only draws: no cell without such a tag reads a name that it binds.
 
-    Names are followed through the functions that read them. A name that an untagged cell binds again is safe.
+    A name that an untagged cell binds again is safe, unless a function that was written before reads it.
     """
     leaked: dict[str, int] = {}  # name -> the tagged cell that bound it last
-    needs: dict[str, set[str]] = {}  # name -> what functions of the cell that bound it read when they are called
+    needed: dict[str, int] = {}  # name -> the untagged cell with a function that reads it
     for number, cell in book.numbered("code"):
         bound, read, later = _flow(compile(cell.tree, "cell", "exec"))
         if cell.tagged(*NO_RESULT):
             leaked |= dict.fromkeys(bound, number)
-            continue
-        todo, reached = list(read | later), set()
-        while todo:
-            name = todo.pop()
-            if name not in reached:
-                reached.add(name)
-                todo += needs.get(name, ())
-        for name in sorted(reached & leaked.keys()):
-            yield leaked[name], f"binds {name}, which cell {number} reads; bind it in a cell without these tags"
-        for name in bound:
-            leaked.pop(name, None)
-            needs[name] = later
+            pairs = [(name, number, needed[name]) for name in bound & needed.keys()]
+        else:
+            needed |= dict.fromkeys(later, number)
+            pairs = [(name, leaked[name], number) for name in (read | later) & leaked.keys()]
+            leaked = {name: of for name, of in leaked.items() if name not in bound}
+        for name, of, reader in sorted(pairs):
+            yield of, f"binds {name}, which cell {reader} reads; bind it in a cell without these tags"
 
 
 def _flow(code: CodeType) -> tuple[set[str], set[str], set[str]]:
@@ -79,11 +70,10 @@ def _flow(code: CodeType) -> tuple[set[str], set[str], set[str]]:
 
 
 def failure_first(book: Notebook) -> Iterator[Finding]:
-    """The failure is seen before the first formula of its cure.
+    """The failure, in the cell with the tag `failure`, is seen before the first formula of its cure.
 
-    No sign in the code tells a failure from any other picture (pages begin with figures of their tasks), so the cell
-    that shows it carries the tag `failure`. Before the first such cell a formula may stand only in a section whose
-    heading names the plain method that is about to fail ("Cloning: imitation as regression", "The baseline").
+    Before it a formula may stand only in a section whose heading names the plain method that is about to fail, such as
+    "Cloning: imitation as regression" or "The baseline".
     """
     shown = next((number for number, cell in book.numbered("code") if "failure" in cell.tags), None)
     if shown is None:
@@ -91,7 +81,7 @@ def failure_first(book: Notebook) -> Iterator[Finding]:
         return
     heading = ""
     for number, cell in book.numbered("markdown"):
-        for mark in HEADING_OR_FORMULA.finditer(CODE_FENCE.sub("", cell.source)) if number < shown else ():
+        for mark in HEADING_OR_FORMULA.finditer(cell.prose) if number < shown else ():
             heading = mark["heading"] or heading
             if not mark["heading"] and not BASELINE.search(heading):
                 yield number, f"has a formula before the failure, which cell {shown} shows; show the failure first"

@@ -232,7 +232,7 @@ def test_a_wrong_argument_is_refused_before_anything_runs(book, arguments, words
 def test_values_take_the_type_of_the_parameter(book):
     parameters = "n: int = 5\nrate: float = 0.5\nflag: bool = True\nname: str = 'x'\nsizes: tuple = (1,)\n"
     page = notebook.read(book.quick("01_page", parameters=parameters))
-    settings = ["n=-7", "rate=2", "flag=false", "name=3", "sizes=(2, 3)"]
+    settings = ["n=-7", "rate=2", "flag=False", "name=3", "sizes=(2, 3)"]
     assert notebook.override(page, settings) == {"n": -7, "rate": 2.0, "flag": False, "name": "3", "sizes": (2, 3)}
 
 
