@@ -6,20 +6,16 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from ilbook.errors import UserError, unknown
-from ilbook.press.layout import columns, interval
+from ilbook.press.layout import GOOD, columns, interval
 
 ROW_KEYS = ("id", "status", "seconds", "peak_mb", "claims")
-CLAIM_KEYS = (
-    "id", "method", "notebook", "sentence", "verdict", "effect", "low", "high", "minimum", "n", "seeds",
-    "profile", "stale", "why", "commit", "smallest_visible", "replications",
-)  # fmt: skip
-FEW_VIDEOS = 3  # more than that: name their folder
 
 
 @dataclass(frozen=True)
@@ -149,29 +145,33 @@ def _execute(a: argparse.Namespace) -> list[dict]:
 
 
 def _failed(rows: list[dict]) -> list[str]:
-    from ilbook.press import execute
-
-    return [row["id"] for row in rows if row["status"] not in execute.GOOD]
+    return [row["id"] for row in rows if row["status"] not in GOOD]
 
 
 def _run(a: argparse.Namespace) -> Answer:
-    from ilbook.press import progress
-
     rows = _execute(a)
-    text = "\n".join([progress.table(rows), *(line for row in rows for line in _where(row))])
-    return Answer([{key: row[key] for key in ROW_KEYS} for row in rows], text, int(bool(_failed(rows))))
+    lines = [_results(rows)]
+    for row in rows:
+        what = "page" if row["status"] in GOOD else "up to the error"
+        lines += [f"{row['id']} {what}: {_near(row['page'])}"] if row["page"] else []
+        lines += [f"{row['id']} videos: {_near(folder)}" for folder in sorted({file.parent for file in row["videos"]})]
+    return Answer([{key: row[key] for key in ROW_KEYS} for row in rows], "\n".join(lines), int(bool(_failed(rows))))
 
 
-def _where(row: dict) -> list[str]:
-    """Where the page and the videos of one row lie."""
-    lines = []
-    if row["page"]:
-        what = "up to the error" if row["page"].name.endswith(".failed.html") else "page"
-        lines.append(f"{row['id']} {what}: {_near(row['page'])}")
-    videos = row["videos"]
-    if len(videos) > FEW_VIDEOS:
-        return [*lines, f"{row['id']} videos ({len(videos)}): {_near(videos[0].parent)}"]
-    return [*lines, *(f"{row['id']} video: {_near(video)}" for video in videos)]
+def _results(rows: list[dict]) -> str:
+    """The result table: notebook, status, seconds, peak memory, claims; then one line for each claim."""
+    lines = [("notebook", "status", "seconds", "peak MB", "claims")]
+    for row in rows:
+        verdicts = Counter(claim["verdict"] for claim in row["claims"])
+        words = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
+        sizes = (f"{row['seconds']:7.1f}", f"{row['peak_mb']:7.0f}")  # as wide as their headings: right-aligned
+        lines.append((row["id"], row["status"], *sizes, words or "-"))
+    told = [""]
+    for notebook, claim in ((row["id"], claim) for row in rows for claim in row["claims"]):
+        if claim["verdict"] != "not evaluated":
+            measured = f"effect {claim['effect']:+.3f}, 95 % interval {claim['low']:+.3f} to {claim['high']:+.3f}"
+            told.append(f"{notebook}: {claim['id']} is {claim['verdict']} ({measured}, n = {claim['n']})")
+    return "\n".join([columns(lines), *told]).rstrip()
 
 
 def _near(path: Path) -> str:
@@ -215,7 +215,7 @@ def _claims(a: argparse.Namespace) -> Answer:
 
     if a.check or a.accept:
         return _check_claims(a.accept)
-    rows = [{key: row[key] for key in CLAIM_KEYS} for row in results.rows()]
+    rows = results.rows()
     lines = [("claim", "notebook", "profile", "verdict", "effect (95 % interval)", "minimum", "n", "seeds", "")]
     for row in rows:
         where = (row["id"], row["notebook"], row["profile"])

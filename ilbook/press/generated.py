@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from pathlib import Path
 
 from ilbook.page.claims import VERDICTS
 from ilbook.paths import root
@@ -32,17 +31,14 @@ def _plain(text: object) -> str:
     return re.sub(r"([\\`*_{}\[\]<>$|#])", r"\\\1", " ".join(str(text).split()))
 
 
-def _paths() -> dict[str, Path]:
-    return {path.stem: path for path in notebooks.paths(root())}
+def _book(notebook: str) -> notebooks.Notebook:
+    (path,) = notebooks.choose(root(), [notebook])
+    return notebooks.read(path)
 
 
 def _page(notebook: str) -> str:
     """A link to the page of a notebook, by its id."""
-    return f"{{doc}}`{_paths()[notebook].parent.name}/{notebook}`"
-
-
-def _title(notebook: str) -> str:
-    return notebooks.read(_paths()[notebook]).cells[0].source.splitlines()[0].lstrip("# ").strip()
+    return f"{{doc}}`{_book(notebook).part}/{notebook}`"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
@@ -62,7 +58,7 @@ def ledger() -> str:
         lines.append(f"- Profile `{profile}`: {words}" + (f"; {{bdg-dark}}`stale` {stale}" if stale else ""))
     head = ("claim", "profile", "verdict", "effect (95 % interval)", "asked for", "could be seen", "sample", "commit")
     for name in dict.fromkeys(row["notebook"] for row in rows):
-        lines += ["", f"## {_title(name)}", "", f"Declared and judged in {_page(name)}.", ""]
+        lines += ["", f"## {_book(name).title}", "", f"Declared and judged in {_page(name)}.", ""]
         mine = [row for row in rows if row["notebook"] == name]
         lines += _table(head, [_line(row) for row in mine])
         stale = {row["profile"]: row["why"] for row in mine if row["stale"]}
@@ -119,14 +115,11 @@ def data_sets() -> str:
 
 
 def _set(row: dict, what: str) -> tuple[str, ...]:
-    result = row["result"]
-    if result is None:
-        success, n = badge("not evaluated"), "–"
-    else:
-        success = f"{result['success']:.3f} ({result['low']:.3f} to {result['high']:.3f})"
-        success += " {bdg-dark}`stale`" if row["stale"] else ""
+    result, success, n, size = row["result"], badge("not evaluated"), "–", f"{row['bytes'] / 1e3:,.0f} kB"
+    if result is not None:
+        stale = " {bdg-dark}`stale`" if row["stale"] else ""
+        success = f"{result['success']:.3f} ({result['low']:.3f} to {result['high']:.3f}){stale}"
         n = str(result["n"])
-    size = f"{row['bytes'] / 1e3:,.0f} kB"
     return f"`{row['set']}`", _plain(what), str(row["episodes"]), f"{row['steps']:,}", size, success, n
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from ilbook.errors import UserError
 from ilbook.paths import write_file
 from ilbook.press import notebook as notebooks
-from ilbook.press import rules_code, rules_form, rules_teaching, rules_text
+from ilbook.press import rules_form, rules_teaching, rules_text
 from ilbook.press.notebook import Notebook
 
 RULES = (
     rules_form.name, rules_form.file_format, rules_form.clean, rules_form.tags, rules_form.title,
     rules_form.parameters, rules_form.set_up, rules_form.sentinel, rules_form.size, rules_form.draft,
-    rules_text.sections, rules_text.tables, rules_text.words, rules_text.typed_number, rules_text.forbidden,
-    rules_code.python, rules_code.profile, rules_code.claims,
+    rules_text.sections, rules_text.tables, rules_text.typed_number, rules_text.forbidden,
+    rules_text.python, rules_text.profile, rules_text.claims,
     rules_teaching.teaching, rules_teaching.leak, rules_teaching.failure_first,
 )  # fmt: skip
 RUFF_SETTINGS = Path(__file__).with_name("notebooks.toml")

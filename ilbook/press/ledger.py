@@ -72,8 +72,6 @@ def publish(out: Path, notebook: str, profile: str) -> Path:
     result = read_json(out / "result.json")
     if (result.get("notebook"), result.get("profile")) != (notebook, profile):
         raise UserError(f"{out / 'result.json'} is not a result of {notebook} in the {profile} profile; run it again")
-    if profile not in results.PROFILES:
-        raise UserError(f"a {profile} run evaluates no claim and cannot be published; use --profile lecture or full")
     result.pop("token", None)  # it only ties a running kernel to its runner
     path = results.published_path(notebook, profile)
     both = {"result": result, "provenance": read_json(out / "provenance.json")}
@@ -113,21 +111,11 @@ def _entries() -> list[str]:
 
 
 def _mentions(claim: str, entry: str) -> re.Match | None:
-    return re.search(rf"(?<![\w-]){re.escape(claim)}(?![\w-])", entry)
+    """Where an entry names the claim; its group is the first verdict that follows."""
+    return re.search(rf"(?<![\w-]){re.escape(claim)}(?![\w-])(?:.*?({'|'.join(VERDICTS)}))?", entry)
 
 
 def _told(claim: str, verdict: str, entries: list[str], known: list[str]) -> bool:
-    """Whether an entry that is not among the `known` ones names the claim and then this verdict.
-
-    The verdict stands before the next name in backticks ("`a` went from supported to contradicted"), or else it is the
-    first one after it ("`a` and `b` are supported, `c` is inconclusive").
-    """
-    word = "|".join(VERDICTS)
-    for entry in entries:
-        mention = _mentions(claim, entry)
-        if mention and sha(entry)[:12] not in known:
-            rest = entry[mention.end() :].removeprefix("`")
-            near = re.findall(word, rest.partition("`")[0]) or re.findall(word, rest)[:1]
-            if verdict in near:
-                return True
-    return False
+    """Whether an entry that is not among the `known` ones names the claim, and this verdict is the first after it."""
+    found = [_mentions(claim, entry) for entry in entries if sha(entry)[:12] not in known]
+    return verdict in [mention[1] for mention in found if mention]

@@ -14,6 +14,8 @@ from ilbook.page.versions import notebook_parameters
 TEACHING = ("exercise", "predict", "concept", "player")  # cells with these tags are for the reader alone
 FENCE = re.compile(r"^(```|~~~)(?!\{math\}).*?^\1", re.DOTALL | re.MULTILINE)
 
+FORMULA_OR_CODE = re.compile(r"^```\{math\}.*?^```|\$\$.*?\$\$|\$[^$\n]+\$|`[^`]*`", re.DOTALL | re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -38,6 +40,11 @@ class Cell:
         """The source without blocks of code, which stand between fences; formulas stay."""
         return FENCE.sub("", self.source)
 
+    @property
+    def words(self) -> str:
+        """The prose without formulas and names in code."""
+        return FORMULA_OR_CODE.sub(" ", self.prose)
+
     def tagged(self, *tags: str) -> bool:
         """Whether it has one of these tags."""
         return not set(tags).isdisjoint(self.tags)
@@ -59,6 +66,12 @@ class Notebook:
     @property
     def part(self) -> str:
         return self.path.parent.name
+
+    @property
+    def title(self) -> str:
+        """The first heading of the page."""
+        headings = [re.match(r"# +(.+)", cell.source) for _, cell in self.numbered("markdown")]
+        return next((heading[1].strip() for heading in headings if heading), self.id)
 
     @property
     def kind(self) -> str | None:
@@ -115,8 +128,7 @@ def choose(root: Path, names: list[str]) -> list[Path]:
     if not found:
         raise UserError(f"there is no notebook under {root / 'notebooks'}; run this inside a clone of the book")
     if len(by_id) < len(found):
-        twice = [path for path in found if by_id[path.stem] != path]
-        raise UserError(f"the names of {', '.join(map(str, twice))} are not unique; rename these notebooks")
+        raise UserError(f"only {len(by_id)} of {len(found)} notebooks have a name of their own; rename the others")
     stems = {name: Path(name).name.removesuffix(".ipynb") for name in names}
     for name, stem in stems.items():
         if stem not in by_id:

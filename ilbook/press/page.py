@@ -20,6 +20,7 @@ KEPT_METADATA = ("kernelspec", "language_info", "ilbook")
 FOLDED = {"predict", "concept", "player"}  # their code holds the answers, or nothing to learn from
 CELL_FILE = re.compile(re.escape(tempfile.gettempdir()) + r"/ipykernel_\d+/\d+\.py")
 HEADING = re.compile(r'<h2 id="([^"]*)"[^>]*>(.*?)<a class="anchor-link"', re.DOTALL)
+REMOVED = {"cell": "cell", "input": "input", "all_outputs": "output"}  # nbconvert's word -> ours
 # Everything but widgets, which need a script from the web: each widget has a static twin.
 SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")
 
@@ -75,26 +76,19 @@ def html(book: nbformat.NotebookNode, plan: Plan) -> str:
     for cell in shown.cells:
         if cell.cell_type == "markdown":
             cell.source = myst.plain(cell.source, references)
-    config = Config()
-    config.NbConvertBase.display_data_priority = list(SHOWN)
-    config.TagRemovePreprocessor.remove_cell_tags = ["remove-cell"]
-    config.TagRemovePreprocessor.remove_input_tags = ["remove-input"]
-    config.TagRemovePreprocessor.remove_all_outputs_tags = ["remove-output"]
-    config.TagRemovePreprocessor.enabled = True
-    config.TemplateExporter.exclude_input_prompt = True
-    config.TemplateExporter.exclude_output_prompt = True
+    removed = {f"remove_{kind}_tags": [f"remove-{word}"] for kind, word in REMOVED.items()}
+    config = {
+        "NbConvertBase": {"display_data_priority": list(SHOWN)},
+        "TagRemovePreprocessor": {"enabled": True, **removed},
+        "TemplateExporter": {"exclude_input_prompt": True, "exclude_output_prompt": True},
+    }
     folder, name = [str(TEMPLATES.parent)], TEMPLATES.name
-    exporter = HTMLExporter(config=config, extra_template_basedirs=folder, template_name=name)
+    exporter = HTMLExporter(config=Config(config), extra_template_basedirs=folder, template_name=name)
     others = [f"{key} {value}" for key, value in plan.parameters.items() if key != "profile"]
     facts = " · ".join([plan.notebook.id, f"{plan.profile} profile", *others])
     mathjax = os.path.relpath(plan.root / MATHJAX, plan.folder)
-    about = {"title": _title(book) or plan.notebook.id, "facts": facts, "mathjax": mathjax}
+    about = {"title": plan.notebook.title, "facts": facts, "mathjax": mathjax}
     text, _ = exporter.from_notebook_node(shown, resources={"ilbook": about})
     found = [(anchor, re.sub("<[^>]*>", "", words)) for anchor, words in HEADING.findall(text)]
     links = [f'<li><a href="#{anchor}">{words}</a></li>' for anchor, words in found]
     return text.replace("<!-- headings -->", "".join(links), 1)
-
-
-def _title(book: nbformat.NotebookNode) -> str:
-    headings = (re.search(r"^# (.+)$", c.source, re.MULTILINE) for c in book.cells if c.cell_type == "markdown")
-    return next((heading[1].strip() for heading in headings if heading), "")

@@ -11,6 +11,7 @@ import ilbook
 from ilbook.page.versions import code_hash, digest, sha
 from ilbook.paths import write_file
 from ilbook.press import notebook as notebooks
+from ilbook.press.layout import GOOD
 from ilbook.press.notebook import Notebook
 
 PACKAGE = Path(ilbook.__file__).parent
@@ -94,12 +95,12 @@ def _package() -> str:
 
 def load(plan: Plan) -> dict | None:
     """The record of the last finished run, or None when there is none that can be used."""
+    kept = (plan.file(".json"), plan.file(".ipynb"), plan.file(".html"), plan.out / "result.json")
     try:
-        record = json.loads(plan.file(".json").read_text(encoding="utf-8"))
-        whole = isinstance(record, dict) and {"parts", "seconds", "peak_mb", "claims", "time"} <= record.keys()
-    except (OSError, ValueError):
+        record = json.loads(kept[0].read_text(encoding="utf-8"))
+        whole = {"parts", "seconds", "peak_mb", "claims", "time"} <= record.keys()
+    except (OSError, ValueError, AttributeError):
         return None
-    kept = (plan.file(".ipynb"), plan.file(".html"), plan.out / "result.json")
     return record if whole and all(path.exists() for path in kept) else None
 
 
@@ -113,3 +114,21 @@ def save(plan: Plan, seconds: float, peak_mb: float, claims: list[dict]) -> None
     """Remember a finished run, at once, so that an interrupted session can go on from here."""
     record = {"parts": plan.parts, "seconds": seconds, "peak_mb": peak_mb, "claims": claims, "time": time.time()}
     write_file(plan.file(".json"), json.dumps(record, indent=1) + "\n")
+
+
+def row(plan: Plan, status: str, seconds: float, peak_mb: float, claims: list[dict], **told: object) -> dict:
+    """A run as a row of the table; `told` are `why`, `trace`, `source` and `page` of one that did not end well."""
+    good = status in GOOD
+    return {
+        "id": plan.notebook.id,
+        "status": status,
+        "seconds": seconds,
+        "peak_mb": peak_mb,
+        "claims": claims,
+        "why": "",
+        "trace": [],
+        "source": "",
+        "page": plan.file(".html") if good else None,
+        "videos": sorted(plan.out.rglob("*.mp4")) if good else [],
+        **told,
+    }

@@ -45,9 +45,8 @@ def published() -> Iterator[Published]:
     keys = {path.stem: versions.notebook_key(path) for path in notebooks.paths(root())}
     for path in sorted(published_path("any", "any").parents[1].glob("*/*.json")):
         both = read_json(path)
-        for name in ("result", "provenance"):
-            if not isinstance(both.get(name), dict):
-                raise UserError(f"{path} has no {name!r}; publish the result again with ilbook run --publish")
+        if not all(isinstance(both.get(name), dict) for name in ("result", "provenance")):
+            raise UserError(f"{path} lacks its result or provenance; publish it again with ilbook run --publish")
         key = keys.get(path.parent.name)
         stale = versions.stale(both["provenance"], key) if key else "its notebook is gone"
         yield Published(path.parent.name, path.stem, both["result"], both["provenance"], stale)
@@ -71,13 +70,12 @@ def rows() -> list[dict]:
 
 def _row(claim: Claim, notebook: str, profile: str, result: Published | None) -> dict:
     record = result.claims.get(claim.id, {}) if result else {}
-    row = {"id": claim.id, "method": claim.method, "notebook": notebook, "sentence": claim.sentence}
-    # The minimum is the one that the verdict was given for; where the notebook has changed since, the row is stale.
-    row |= {"verdict": UNDECIDED, "effect": None, "low": None, "high": None, "minimum": claim.minimum}
-    row |= {"n": None, "seeds": None, "profile": profile, "stale": False, "why": "", "commit": None}
-    row |= {"smallest_visible": None, "replications": None}
+    row = {"id": claim.id, "method": claim.method, "notebook": notebook, "sentence": claim.sentence, "profile": profile}
+    row |= {"verdict": UNDECIDED, "minimum": claim.minimum, "stale": False, "why": ""}
+    row |= dict.fromkeys(("effect", "low", "high", "n", "seeds", "commit", "smallest_visible", "replications"))
     if not record:
         return row
+    # The minimum is the one that the verdict was given for; where the notebook has changed since, the row is stale.
     row |= {key: record[key] for key in ("verdict", "effect", "low", "high", "minimum", "n", "seeds")}
     row |= {"stale": bool(result.stale), "why": result.stale, "commit": result.provenance.get("commit")}
     if record["baseline"] is not None:
@@ -145,8 +143,8 @@ def read_json(path: Path) -> dict:
     """The JSON object in a file of results, or the error that says what to do about it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("no object")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); delete it and run its notebook again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object; delete it and run its notebook again")
     return content

@@ -14,18 +14,7 @@ TAGS = {
     "parameters", "failure", *TEACHING, "full-width", "scroll-output",
     "hide-input", "hide-output", "hide-cell", "remove-input", "remove-output", "remove-cell",
 }  # fmt: skip
-LINES_PER_CELL = 25
-MEDIAN_LINES = 10
-CODE_LINES = 350
-CODE_CELLS = (15, 35)
-
 Finding = tuple[int | None, str]  # cell number from 1, or None for the whole notebook; what is wrong and what to do
-
-
-def bounds(book: Notebook, low: int, high: int) -> tuple[int, int]:
-    """How much of something a page may have: a variant about half, a draft also less."""
-    share = 0.5 if book.kind == "variant" else 1.0
-    return 0 if book.kind == "draft" else round(share * low), round(share * high)
 
 
 def draft(book: Notebook) -> Iterator[Finding]:
@@ -36,10 +25,8 @@ def draft(book: Notebook) -> Iterator[Finding]:
 
 def name(book: Notebook) -> Iterator[Finding]:
     """Files are called NN_slug.ipynb in a folder N_part."""
-    if not re.fullmatch(r"\d\d(_[a-z0-9]+)+", book.id):
-        yield None, "the file name is not NN_slug.ipynb, two digits and lower-case words; rename it"
-    if not re.fullmatch(r"\d(_[a-z0-9]+)+", book.part):
-        yield None, f"its folder {book.part} is not N_part, a digit and lower-case words; rename it"
+    if not re.fullmatch(r"\d(_[a-z0-9]+)+/\d\d(_[a-z0-9]+)+", f"{book.part}/{book.id}"):
+        yield None, "it is not called N_part/NN_slug.ipynb, digits and lower-case words; rename it"
 
 
 def file_format(book: Notebook) -> Iterator[Finding]:
@@ -115,21 +102,20 @@ def sentinel(book: Notebook) -> Iterator[Finding]:
 
 
 def size(book: Notebook) -> Iterator[Finding]:
-    """15 to 35 code cells of at most 25 lines, median at most 10, together at most 350; a variant about half.
+    """As much code and prose as is right for a page, about half for a variant; a draft may have less.
 
-    Cells with guesses, questions, exercises and players count in none of these.
+    Cells with guesses, questions, exercises and players do not count.
     """
-    counted = [(number, cell) for number, cell in book.numbered("code") if not cell.tagged(*TEACHING)]
-    lengths = {number: len(cell.source.strip().splitlines()) for number, cell in counted}
-    for number, lines in lengths.items():
-        if lines > LINES_PER_CELL:
-            yield number, f"has {lines} lines of code, more than {LINES_PER_CELL}; split it"
-    low, high = bounds(book, *CODE_CELLS)
-    if not low <= len(lengths) <= high:
-        yield None, f"has {len(lengths)} code cells; {low} to {high} are right for one page"
-    median, total = statistics.median(lengths.values() or [0]), sum(lengths.values())
-    _, most = bounds(book, 0, CODE_LINES)
-    if median > MEDIAN_LINES:
-        yield None, f"the median code cell has {median:g} lines, more than {MEDIAN_LINES}; split the long ones"
-    if total > most:
-        yield None, f"has {total} lines of code, more than {most}; move what is shared into the package"
+    cells = [cell for cell in book.code_cells if not cell.tagged(*TEACHING)]
+    lengths = [len(cell.source.strip().splitlines()) for cell in cells] or [0]
+    words = sum(len(re.findall(r"\w[\w'’-]*", cell.words)) for _, cell in book.numbered("markdown"))
+    share = 0.5 if book.kind == "variant" else 1.0
+    for what, found, low, high in (
+        ("lines in its longest code cell", max(lengths), 0, 25),
+        ("lines in its median code cell", statistics.median(lengths), 0, 10),
+        ("lines of code", sum(lengths), 0, 350 * share),
+        ("code cells", len(cells), 15 * share, 35 * share),
+        ("words", words, 1500 * share, 3000 * share),
+    ):
+        if not (low <= found or book.kind == "draft") or found > high:
+            yield None, f"has {found:g} {what}; {low:g} to {high:g} are right for one page"

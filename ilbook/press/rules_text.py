@@ -1,10 +1,13 @@
-"""Rules about the prose of a notebook: its sections, tables, length and numbers; and what no cell may hold."""
+"""Rules about what a notebook says, in prose and in code, which is not run; `notebooks.toml` holds ruff's."""
 
+import ast
 import re
 from collections.abc import Iterator
 
+from ilbook.errors import UserError
+from ilbook.press import results
 from ilbook.press.notebook import Notebook
-from ilbook.press.rules_form import Finding, bounds
+from ilbook.press.rules_form import Finding
 
 SECTIONS = {  # in this order, other sections between them
     "learning goals": r"learn|goals",
@@ -16,8 +19,6 @@ SECTIONS = {  # in this order, other sections between them
     "references": r"reference|reading|next",
 }
 CHANGES = ("data", "loss", "architecture", "sampler", "controller", "collection")
-WORDS = (1500, 3000)
-FORMULA_OR_CODE = re.compile(r"^```\{math\}.*?^```|\$\$.*?\$\$|\$[^$\n]+\$|`[^`]*`", re.DOTALL | re.MULTILINE)
 PERCENT = re.compile(r"\b\d+(\.\d+)?\s?(%|percent|per cent)")
 FIXED_LEVEL = re.compile(r"\b95\s?(%|per ?cent)")  # the level of every interval: a convention, not a result
 CITED = re.compile(r"\{cite|the paper|\bpaper\b")
@@ -43,10 +44,6 @@ FORBIDDEN = (  # kind of cell, pattern, what to do
 )
 
 
-def _text(prose: str) -> str:
-    return FORMULA_OR_CODE.sub(" ", prose)
-
-
 def sections(book: Notebook) -> Iterator[Finding]:
     """The sequence that every page has; one heading may stand for two sections: "Summary and references"."""
     prose = "\n".join(cell.prose for _, cell in book.numbered("markdown"))
@@ -70,19 +67,11 @@ def tables(book: Notebook) -> Iterator[Finding]:
         yield None, f"the table of what changes has no row {', '.join(missing)}; it needs {', '.join(CHANGES)}"
 
 
-def words(book: Notebook) -> Iterator[Finding]:
-    """1,500 to 3,000 words; a variant about half."""
-    count = sum(len(re.findall(r"\w[\w'’-]*", _text(cell.prose))) for _, cell in book.numbered("markdown"))
-    low, high = bounds(book, *WORDS)
-    if not low <= count <= high:
-        yield None, f"has {count} words; {low} to {high} are right for one page"
-
-
 def typed_number(book: Notebook) -> Iterator[Finding]:
     """No result is typed: a percentage in prose must be somebody else's, with its source in the same paragraph."""
     for number, cell in book.numbered("markdown"):
-        for paragraph in re.split(r"\n\s*\n", cell.prose):
-            found = PERCENT.search(FIXED_LEVEL.sub("", _text(paragraph)))
+        for paragraph in re.split(r"\n\s*\n", cell.words):
+            found = PERCENT.search(FIXED_LEVEL.sub("", paragraph))
             if found and not CITED.search(paragraph):
                 yield number, f"types the number {found[0]!r}; let the notebook print it, or cite where it comes from"
 
@@ -92,3 +81,42 @@ def forbidden(book: Notebook) -> Iterator[Finding]:
     for kind, pattern, advice in FORBIDDEN:
         for number, cell in book.numbered(kind):
             yield from ((number, f"{found[0]} {advice}") for found in re.finditer(pattern, cell.source, re.IGNORECASE))
+
+
+def python(book: Notebook) -> Iterator[Finding]:
+    """Plain Python: no shell lines, no magics, which ruff lets pass in a notebook."""
+    for number, cell in book.numbered("code"):
+        try:
+            compile(cell.source, "cell", "exec")
+        except SyntaxError as error:
+            yield number, f"line {error.lineno}: {error.msg}; write plain Python, without shell lines and magics"
+
+
+def profile(book: Notebook) -> Iterator[Finding]:
+    """Only `run.pick(smoke=, lecture=, full=)` depends on the profile."""
+    starts = [call for _, call in book.nodes(ast.Call) if ast.unparse(call.func).endswith("Run.start")]
+    allowed = {node for call in starts for node in ast.walk(call)}
+    for number, node in book.nodes(ast.Name | ast.Attribute):
+        used = ast.unparse(node)
+        if (
+            used in ("profile", "run.profile")
+            and node not in allowed
+            and "parameters" not in book.cells[number - 1].tags
+        ):
+            yield number, f"`{used}` is used outside Run.start; use run.pick(smoke=, lecture=, full=)"
+
+
+def claims(book: Notebook) -> Iterator[Finding]:
+    """Every claim is written out, declared before it is judged, and judged."""
+    try:
+        declared = {claim.id: number for claim, number in results.declared(book).items()}
+    except UserError as error:
+        yield None, str(error)
+        return
+    calls = [(number, call) for number, call in book.nodes(ast.Call) if ast.unparse(call.func).endswith(".judge")]
+    judged = {getattr(call.args[0], "value", None): number for number, call in calls if call.args}
+    for claim, number in judged.items():
+        if declared.get(claim, number) >= number:
+            yield number, f"judges {claim!r}, which no earlier cell declares; declare it before the run"
+    for claim in declared.keys() - judged.keys():
+        yield declared[claim], f"declares {claim!r} and never judges it; call run.judge({claim!r}, ...)"

@@ -32,17 +32,11 @@ def build(profile: str = "lecture") -> Path:
     check_profile(profile)
     top = root()
     stage = put_together(top, profile)
-    output = top / "build" / "book"
-    log = top / "build" / "book.log"
+    output, log = top / "build" / "book", top / "build" / "book.log"
     shutil.rmtree(output, ignore_errors=True)
-    done = subprocess.run(
-        [sys.executable, "-c", JUPYTER_BOOK, "build", str(stage), "--path-output", str(output), *OPTIONS],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        env={**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
-    )
+    command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(stage), "--path-output", str(output), *OPTIONS]
+    environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", env=environment)
     said = COLOUR.sub("", done.stdout).replace(f"{stage}/", "")
     log.write_text(said, encoding="utf-8")
     if done.returncode:
@@ -71,8 +65,6 @@ def put_together(top: Path, profile: str) -> Path:
     for path in notebooks.choose(top, []):
         _write(stage / path.relative_to(top / "notebooks"), with_solutions(_executed(top, path, profile), path))
     for name in CONFIGURATION:
-        if not (top / name).exists():
-            raise UserError(f"{name} is missing from {top}; restore it from git")
         shutil.copyfile(top / name, stage / name)
     shutil.copytree(top / ASSETS, stage / ASSETS)
     return stage
@@ -101,10 +93,9 @@ def _executed(top: Path, path: Path, profile: str) -> Path:
     done = record.load(plan)
     changed = record.why_again(plan, done) if done else ""
     again = f"type: ilbook run {plan.notebook.id} --profile {profile}"
-    if done is None:
-        raise UserError(f"{plan.notebook.id} was not executed in the {profile} profile; {again}")
-    if changed:
-        raise UserError(f"{plan.notebook.id} was executed before {changed} changed; {again}")
+    if done is None or changed:
+        since = f" since {changed} changed" if changed else ""
+        raise UserError(f"{plan.notebook.id} was not executed in the {profile} profile{since}; {again}")
     file = plan.file(".ipynb")
     if str(top) in file.read_text(encoding="utf-8"):
         raise UserError(f"{plan.notebook.id} shows an absolute path of this machine; let it print a relative one")

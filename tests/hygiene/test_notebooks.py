@@ -116,8 +116,8 @@ LEAKS = [  # every way to bind a name at the top of a cell, in cells with each o
 ]
 FUNCTION = "def fit(model, data):\n    a = 1\n    b = 2\n    c = 3\n    d = 4\n    return a + b + c + d"
 BROKEN = [  # rule, words of the message, change
-    ("name", "not NN_slug", {"name": "01-Page", "set_up": SET_UP.format("01-Page")}),
-    ("name", "not N_part", {"part": "methods"}),
+    ("name", "not called N_part/NN_slug", {"name": "01-Page", "set_up": SET_UP.format("01-Page")}),
+    ("name", "not called N_part/NN_slug", {"part": "methods"}),
     ("clean", "has outputs", {"step_1": code("1", outputs=[STREAM])}),
     ("clean", "counts", {"step_1": code("1", execution_count=3)}),
     ("clean", "metadata of an editor", {"step_1": code("1") | {"metadata": {"collapsed": True}}}),
@@ -147,7 +147,7 @@ BROKEN = [  # rule, words of the message, change
     ("sentinel", "exactly run.finish()", {"finish": "run.finish(); print(1)"}),
     ("sentinel", "exactly run.finish()", {"finish": None}),
     ("sentinel", "and no other", {"step_3": "run.finish()"}),
-    ("size", "26 lines", {"step_1": "\n".join(["x = 1"] * 26)}),
+    ("size", "has 26 lines in its longest", {"step_1": "\n".join(["x = 1"] * 26)}),
     ("size", "code cells", {f"step_{number}": None for number in range(12)}),
     ("size", "median", {f"step_{number}": "\n".join(["x = 1"] * 11) for number in range(12)}),
     (
@@ -169,8 +169,8 @@ BROKEN = [  # rule, words of the message, change
     ),
     ("tables", "no table from symbols to code", {"idea": TABLES.replace("symbol", "sign")}),
     ("tables", "no row sampler, collection", {"idea": TABLES.replace("sampler", "x").replace("collection", "y")}),
-    ("words", "1500 to 3000 are right", {f"text_{number}": "A word." for number in range(7)}),
-    ("words", "1500 to 3000 are right", {"goals": "## What you will learn\n\n" + "word " * 3000}),
+    ("size", "words; 1500 to 3000 are right", {f"text_{number}": "A word." for number in range(7)}),
+    ("size", "words; 1500 to 3000 are right", {"goals": "## What you will learn\n\n" + "word " * 3000}),
     ("typed-number", "'43 %'", {"text_1": "### Result\n\nThe clone succeeds in 43 % of the episodes."}),
     ("forbidden", "![](figure.png) has no alt text", {"text_1": "![](figure.png)"}),
     ("forbidden", "loaded from the web", {"text_1": "![A robot](https://example.org/a.png)"}),
@@ -273,7 +273,7 @@ def test_a_file_without_ids_or_with_another_kernel_is_noticed(clean, book):
 
 def test_a_draft_may_be_short_and_is_reported(clean, book):
     short = dict.fromkeys([*(f"step_{n}" for n in range(9)), *(f"text_{n}" for n in range(5))])
-    assert sorted(problem.rule for problem in clean(**short)) == ["size", "words"]
+    assert sorted(problem.rule for problem in clean(**short)) == ["size", "size"]
     path = book.root / "notebooks" / "2_methods" / "01_page.ipynb"
     content = json.loads(path.read_text())
     content["metadata"]["ilbook"] = {"kind": "draft"}

@@ -207,11 +207,6 @@ def test_publish_refuses_another_run(book, asked):
         ledger.publish(finish(), *asked)
 
 
-def test_publish_refuses_smoke(book):
-    with pytest.raises(UserError, match="cannot be published"):
-        ledger.publish(finish(profile="smoke"), "01_n", "smoke")
-
-
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_a_damaged_published_file_is_named(book, content):
     path = results.published_path("01_n", "lecture")

@@ -82,7 +82,7 @@ def test_run_says_where_page_and_videos_lie(book, monkeypatch, capsys):
     monkeypatch.chdir(book.root)
     assert cli.main(["run"]) == 0
     out = capsys.readouterr().out
-    assert "01_page page: build/x.html" in out and "01_page video: build/runs/film.mp4" in out
+    assert "01_page page: build/x.html" in out and "01_page videos: build/runs" in out
     assert "1 contradicted" in out and "effect -0.200, 95 % interval -0.300 to -0.100, n = 100" in out
 
 
@@ -107,7 +107,7 @@ def test_claims_has_one_row_per_claim_and_profile(book, capsys):
         ("a-wins", "lecture", "not evaluated"),
         ("a-wins", "full", "not evaluated"),
     ]
-    assert all(tuple(row) == cli.CLAIM_KEYS for row in rows)
+    assert all(row.keys() > {"method", "sentence", "effect", "low", "high", "minimum", "n", "stale"} for row in rows)
     assert cli.main(["claims"]) == 0
     assert capsys.readouterr().out.count("a-wins") == 2
 

@@ -57,7 +57,7 @@ def typed(clone: Path, line: str) -> tuple[int, str]:
 
 @pytest.mark.slow
 def test_what_the_page_says_to_type_works(clone):
-    assert [block[0].split()[:3] for block in BLOCKS] == [["ilbook", "new", kind] for kind in new.KINDS]
+    assert [block[0].split()[:3] for block in BLOCKS] == [["ilbook", "new", kind] for kind in new.FILES]
     for first, *then in BLOCKS:
         status, said = typed(clone, first)
         assert status == 0, said
@@ -128,20 +128,6 @@ def test_nothing_is_overwritten(book, kind, name, there):
         new.stamp(kind, name)
     assert path.read_text() == "mine"
     assert [found for found in book.root.glob("[in]*/**/*") if found.is_file()] == [path]
-
-
-def test_all_files_are_written_or_none(book, monkeypatch):
-    write = new.write_file
-
-    def full(path, text):
-        if path.suffix == ".xml":
-            raise UserError("no space")
-        write(path, text)
-
-    monkeypatch.setattr(new, "write_file", full)
-    with pytest.raises(UserError, match="no space"):
-        new.stamp("task", "reach")
-    assert not [path for path in book.root.rglob("*reach*")]
 
 
 def test_a_page_is_a_good_notebook_with_its_formulas(book):
