@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ilbook.errors import UserError, unknown
-from ilbook.press.layout import GOOD, columns, interval
+from ilbook.press.layout import GOOD, interval, table
 
 ROW_KEYS = ("id", "status", "seconds", "peak_mb", "claims")
 
@@ -40,6 +40,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 good, 1 something failed, 2 wrong input, 130 interrupted)."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: no kernel is left behind
     try:
         arguments = _parser().parse_args(argv)
         with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
@@ -136,12 +137,10 @@ def _listed(text: str) -> list[str]:
 
 
 def _execute(a: argparse.Namespace) -> list[dict]:
-    """The rows of a run; SIGTERM ends it like Ctrl-C, so that no kernel is left behind."""
     from ilbook.press import execute
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    options = {"fresh": a.fresh, "publish": a.publish, "timeout": a.timeout, "progress": sys.stderr}
-    return execute.run(a.ids, a.profile, a.seed, a.jobs, a.set, **options)
+    options = {name: getattr(a, name) for name in ("profile", "seed", "jobs", "fresh", "publish", "timeout")}
+    return execute.run(a.ids, overrides=a.set, progress=sys.stderr, **options)
 
 
 def _failed(rows: list[dict]) -> list[str]:
@@ -152,26 +151,24 @@ def _run(a: argparse.Namespace) -> Answer:
     rows = _execute(a)
     lines = [_results(rows)]
     for row in rows:
-        what = "page" if row["status"] in GOOD else "up to the error"
-        lines += [f"{row['id']} {what}: {_near(row['page'])}"] if row["page"] else []
+        lines += [f"{row['id']} page: {_near(row['page'])}"] if row["page"] else []
         lines += [f"{row['id']} videos: {_near(folder)}" for folder in sorted({file.parent for file in row["videos"]})]
     return Answer([{key: row[key] for key in ROW_KEYS} for row in rows], "\n".join(lines), int(bool(_failed(rows))))
 
 
 def _results(rows: list[dict]) -> str:
     """The result table: notebook, status, seconds, peak memory, claims; then one line for each claim."""
-    lines = [("notebook", "status", "seconds", "peak MB", "claims")]
+    shown, told = [], [""]
     for row in rows:
         verdicts = Counter(claim["verdict"] for claim in row["claims"])
-        words = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
-        sizes = (f"{row['seconds']:7.1f}", f"{row['peak_mb']:7.0f}")  # as wide as their headings: right-aligned
-        lines.append((row["id"], row["status"], *sizes, words or "-"))
-    told = [""]
-    for notebook, claim in ((row["id"], claim) for row in rows for claim in row["claims"]):
-        if claim["verdict"] != "not evaluated":
-            measured = f"effect {claim['effect']:+.3f}, 95 % interval {claim['low']:+.3f} to {claim['high']:+.3f}"
-            told.append(f"{notebook}: {claim['id']} is {claim['verdict']} ({measured}, n = {claim['n']})")
-    return "\n".join([columns(lines), *told]).rstrip()
+        shown.append(row | {"claims": ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())})
+        for claim in row["claims"]:
+            if claim["verdict"] != "not evaluated":
+                measured = f"effect {claim['effect']:+.3f}, 95 % interval {claim['low']:+.3f} to {claim['high']:+.3f}"
+                told.append(f"{row['id']}: {claim['id']} is {claim['verdict']} ({measured}, n = {claim['n']})")
+    # Numbers as wide as their headings, so that they are aligned on the right.
+    columns = "notebook: {id} | status: {status} | seconds: {seconds:7.1f} | peak MB: {peak_mb:7.0f} | claims: {claims}"
+    return "\n".join([table(shown, columns), *told]).rstrip()
 
 
 def _near(path: Path) -> str:
@@ -216,12 +213,12 @@ def _claims(a: argparse.Namespace) -> Answer:
     if a.check or a.accept:
         return _check_claims(a.accept)
     rows = results.rows()
-    lines = [("claim", "notebook", "profile", "verdict", "effect (95 % interval)", "minimum", "n", "seeds", "")]
-    for row in rows:
-        where = (row["id"], row["notebook"], row["profile"])
-        sample = (f"{row['minimum']:g}", _or_dash(row["n"]), _or_dash(row["seeds"]))
-        lines.append((*where, row["verdict"], interval(row), *sample, "stale" if row["stale"] else ""))
-    return Answer(rows, columns(lines) if rows else "no notebook declares a claim")
+    shown = [row | {"effect": interval(row), "old": "stale" if row["stale"] else ""} for row in rows]
+    columns = (
+        "claim: {id} | notebook: {notebook} | profile: {profile} | verdict: {verdict} | "
+        "effect (95 % interval): {effect} | minimum: {minimum:g} | n: {n} | seeds: {seeds} | : {old}"
+    )
+    return Answer(rows, table(shown, columns) if rows else "no notebook declares a claim")
 
 
 def _check_claims(accept: bool) -> Answer:
@@ -242,45 +239,40 @@ def _check_claims(accept: bool) -> Answer:
 def _audit(a: argparse.Namespace) -> Answer:
     from ilbook.press import audit
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     rows = audit.run(a.pages, a.seeds, a.profile, a.draw, sys.stderr)
     return Answer(rows, "\n".join(map(audit.words, rows)), int(not all(row["ok"] for row in rows)))
-
-
-def _or_dash(value: object) -> str:
-    return "–" if value is None else str(value)
 
 
 def _methods(a: argparse.Namespace) -> Answer:
     from ilbook.press import methods
 
     rows = methods.rows()
-    lines = [("method", "year", "part", "status", "notebook", "claims")]
-    for row in rows:
-        found = _or_dash(row["notebook"]), ", ".join(row["claims"]) or "–"
-        lines.append((row["slug"], str(row["year"]), row["part"], row["status"], *found))
-    return Answer(rows, columns(lines))
+    shown = [row | {"claims": ", ".join(row["claims"]) or None} for row in rows]
+    columns = (
+        "method: {slug} | year: {year} | part: {part} | status: {status} | notebook: {notebook} | claims: {claims}"
+    )
+    return Answer(rows, table(shown, columns))
 
 
 def _tasks(a: argparse.Namespace) -> Answer:
     from ilbook import tasks
 
     rows = tasks.describe()
-    lines = [("task", "Gymnasium id", "obs", "action", "Hz", "steps", "what it is")]
-    for row in rows:
-        sizes = (f"{row[key]:g}" for key in ("obs", "action", "hz", "max_steps"))
-        lines.append((row["name"], row["gym_id"], *sizes, row["summary"]))
-    shifts = [("task", "perturbation", "what strength 1 does")]
-    shifts += [(row["name"], name, effect) for row in rows for name, effect in row["perturbations"].items()]
-    return Answer(rows, f"{columns(lines)}\n\n{columns(shifts)}")
+    columns = (
+        "task: {name} | Gymnasium id: {gym_id} | obs: {obs} | action: {action} | Hz: {hz:g} | steps: {max_steps} | "
+        "what it is: {summary}"
+    )
+    shifts = [{**row, "shift": shift, "effect": text} for row in rows for shift, text in row["perturbations"].items()]
+    effects = table(shifts, "task: {name} | perturbation: {shift} | what strength 1 does: {effect}")
+    return Answer(rows, f"{table(rows, columns)}\n\n{effects}")
 
 
 def _doctor(a: argparse.Namespace) -> Answer:
     from ilbook.press import doctor
 
     rows = doctor.checks()
-    lines = [f"{'ok  ' if row['ok'] else 'FAIL'}  {row['check']}: {row['detail']}" for row in rows]
-    lines = [line if row["ok"] else f"{line}\n      {row['fix']}" for line, row in zip(lines, rows, strict=True)]
+    ok, fail = "ok    {check}: {detail}", "FAIL  {check}: {detail}\n      {fix}"
+    lines = [(ok if row["ok"] else fail).format(**row) for row in rows]
     return Answer(rows, "\n".join(lines), int(not all(row["ok"] for row in rows)))
 
 
@@ -302,11 +294,8 @@ def _data_learn(a: argparse.Namespace) -> Answer:
     from ilbook.press import learnability
 
     rows = learnability.measure(a.names, progress=sys.stderr)
-    lines = [("data set", "success (95 % interval)", "n", "trained")]
-    for row in rows:
-        success = f"{row['success']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-        lines.append((row["set"], success, str(row["n"]), f"{row['train_seconds']} s"))
-    return Answer(rows, columns(lines))
+    success = "success (95 % interval): {success:.3f} ({low:.3f} to {high:.3f})"
+    return Answer(rows, table(rows, f"data set: {{set}} | {success} | n: {{n}} | trained: {{train_seconds}} s"))
 
 
 def _data_describe(a: argparse.Namespace) -> Answer:
@@ -322,9 +311,8 @@ def _data_describe(a: argparse.Namespace) -> Answer:
         rows[name] = describe(episodes, tasks.get(entries[name]["task"]).control_hz)
     if a.human is not None:
         rows["human pusht"] = human.write_figures(a.human)
-    lines = [("data set", *next(iter(rows.values())))]
-    lines += [(name, *(f"{value:.4g}" for value in row.values())) for name, row in rows.items()]
-    return Answer(rows, columns(lines))
+    columns = ["data set: {set}", *(f"{key}: {{{key}:.4g}}" for key in next(iter(rows.values())))]
+    return Answer(rows, table([{"set": name, **row} for name, row in rows.items()], " | ".join(columns)))
 
 
 def _data_import(a: argparse.Namespace) -> Answer:

@@ -1,6 +1,5 @@
 """Execute notebooks with papermill: several at a time, resumable, each one once per content key."""
 
-import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -58,25 +57,26 @@ def run(
             tqdm.write(text, file=progress)
 
     def done(plan: Plan, row: dict, when: str = "") -> None:
-        rows[plan.name] = row
+        good = row["status"] in GOOD
+        places = {"page": plan.file(".html"), "videos": sorted(plan.out.rglob("*.mp4"))} if good else {}
+        rows[plan.name] = row = {"why": "", "trace": [], "source": "", "page": None, "videos": [], **row, **places}
         problem = [*filter(None, [row["why"]]), *(f"| {line}" for line in row["source"].splitlines()), *row["trace"]]
         line = f"[{len(rows)}/{len(plans)}] {row['id']}  {row['status']}  {when}{row['seconds']:.1f} s"
         say("\n      ".join([line, *problem]))
 
     for plan in plans:
         _sweep(plan.folder)
-        old = None if fresh else record.load(plan)
-        again = record.why_again(plan, old) if old else "it"
-        if not again:
-            row = record.row(plan, "reused", old["seconds"], old["peak_mb"], old["claims"])
-            done(plan, row, f"run on {datetime.fromtimestamp(old['time']):%Y-%m-%d at %H:%M} in ")
-            continue
+        old, changed = (None, "") if fresh else record.load(plan)
         if old:
-            say(f"{plan.name}: running again, because {again} changed")
+            when = f"run on {datetime.fromtimestamp(old.pop('time')):%Y-%m-%d at %H:%M} in "
+            done(plan, {"id": plan.notebook.id, "status": "reused", **old}, when)
+            continue
+        if changed:
+            say(f"{plan.name}: running again, because {changed} changed")
         waiting.append(plan)
     if waiting:
         jobs = min(jobs, len(waiting))
-        threads = max(1, cores() // jobs)
+        threads = max(1, doctor.cores() // jobs)
         say(f"Running {len(waiting)} of {len(plans)} notebooks ({profile}), {jobs} at a time, threads each: {threads}")
         _run_all(waiting, jobs, (threads, timeout or LIMITS[profile], fresh, progress), done)
     for plan in plans if publish else ():
@@ -84,12 +84,6 @@ def run(
             file = ledger.publish(plan.out, plan.notebook.id, profile)
             say(f"{plan.name}: published as {file.relative_to(top)}")
     return [rows[plan.name] for plan in plans]
-
-
-def cores() -> int:
-    """Cores that this process may use; $ILBOOK_THREADS, when set, is the most we take."""
-    given = os.environ.get("ILBOOK_THREADS", "")
-    return min(doctor.cores(), int(given)) if given.isdecimal() and int(given) > 0 else doctor.cores()
 
 
 def _run_all(plans: list[Plan], jobs: int, settings: tuple, done: Callable[[Plan, dict], None]) -> None:

@@ -11,16 +11,9 @@ from pathlib import Path
 from ilbook.errors import UserError
 from ilbook.paths import write_file
 from ilbook.press import notebook as notebooks
-from ilbook.press import rules_form, rules_teaching, rules_text
+from ilbook.press import rules
 from ilbook.press.notebook import Notebook
 
-RULES = (
-    rules_form.name, rules_form.file_format, rules_form.clean, rules_form.tags, rules_form.title,
-    rules_form.parameters, rules_form.set_up, rules_form.sentinel, rules_form.size, rules_form.draft,
-    rules_text.sections, rules_text.tables, rules_text.typed_number, rules_text.forbidden,
-    rules_text.python, rules_text.profile, rules_text.claims,
-    rules_teaching.teaching, rules_teaching.leak, rules_teaching.failure_first,
-)  # fmt: skip
 RUFF_SETTINGS = Path(__file__).with_name("notebooks.toml")
 FIRST_IMPORT = "`ilbook` imported but unused"  # it stands first in the set-up cell for what it does to torch
 POLICIES = Path(__file__).parents[1] / "policies"
@@ -47,7 +40,7 @@ def check(paths: list[Path]) -> list[Problem]:
     found = [
         Problem(book.path.name, cell, rule.__name__.replace("_", "-"), message)
         for book in books
-        for rule in RULES
+        for rule in rules.RULES
         for cell, message in rule(book)
     ]
     return [*found, *_ruff(paths), *_copies(books)]
@@ -90,10 +83,10 @@ def strip(path: Path) -> bool:
     notebooks.read(path)  # refuses what is not a notebook
     before = path.read_text(encoding="utf-8")
     raw = json.loads(before)
-    raw["metadata"] = {key: value for key, value in raw["metadata"].items() if key in rules_form.NOTEBOOK_METADATA}
+    raw["metadata"] = {key: value for key, value in raw["metadata"].items() if key in rules.NOTEBOOK_METADATA}
     raw["metadata"].get("language_info", {}).pop("version", None)  # changes with every Python that saves the file
     injected = "injected-parameters"  # by papermill
-    raw["cells"] = [rules_form.stripped(c) for c in raw["cells"] if injected not in c["metadata"].get("tags", ())]
+    raw["cells"] = [rules.stripped(c) for c in raw["cells"] if injected not in c["metadata"].get("tags", ())]
     after = json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
     if after != before:
         write_file(path, after)

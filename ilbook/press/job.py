@@ -63,7 +63,6 @@ class Job:
         self.kernel: subprocess.Popen | None = None  # leads a process group of its own
         self.claims: list[dict] = []
         self.trace: list[str] = []
-        self.left = ""  # how a cell asked Python to end
         self.stopped = False
 
     def environment(self) -> dict[str, str]:
@@ -82,34 +81,30 @@ class Job:
 
     def run(self) -> dict:
         """Execute, keep what is good, and say in a row of the table how it ended; nothing is ever raised."""
-        self.begun, page_so_far = time.monotonic(), None
+        self.begun = time.monotonic()
         try:
             status, why = self._execute()
-            if status == "ok":
-                self._install()
-            elif (self.scratch / "page.html").exists():
-                page_so_far = (self.scratch / "page.html").replace(self.plan.file(".failed.html"))
         except Exception as error:  # the machinery's fault, or a full disk: it must still become a row of the table
             status, why = "error", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         finally:
             self.stop()
             shutil.rmtree(self.scratch, ignore_errors=True)
-        if status == "ok":
-            return record.row(self.plan, status, *self._spent(), self.claims)
-        why += f"; {DISK_FULL}" if os.strerror(errno.ENOSPC) in why else ""
-        source = self.plan.notebook.code_cells[self.cell - 1].source if self.cell else ""
-        told = {"why": why, "trace": self.trace, "source": source, "page": page_so_far}
-        return record.row(self.plan, status, *self._spent(), [], **told)
+        row = self._row(status)
+        if status != "ok":
+            why += f"; {DISK_FULL}" if os.strerror(errno.ENOSPC) in why else ""
+            source = self.plan.notebook.code_cells[self.cell - 1].source if self.cell else ""
+            row |= {"why": why, "trace": self.trace, "source": source}
+        return row
 
-    def _spent(self) -> tuple[float, float]:
-        """Seconds and megabytes."""
-        return round(time.monotonic() - self.begun, 1), round(self.peak / 2**20, 1)
+    def _row(self, status: str) -> dict:
+        row = {"id": self.plan.notebook.id, "status": status, "seconds": round(time.monotonic() - self.begun, 1)}
+        return row | {"peak_mb": round(self.peak / 2**20, 1), "claims": self.claims}
 
     def _execute(self) -> tuple[str, str]:
-        """Run the cells and write the pages into the scratch folder; status and the reason in words."""
+        """Run the cells, write the pages and install them; status and the reason in words."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         (self.scratch / "out").mkdir(parents=True)
-        plan, status, why = self.plan, "ok", ""
+        plan = self.plan
         try:
             execute_notebook(
                 str(plan.notebook.path),
@@ -118,47 +113,37 @@ class Job:
                 kernel_name="python3",
                 kernel_manager_class=type("KernelOfJob", (Kernel,), {"job": self}),
                 on_cell_start=self._cell_begins,
-                on_cell_executed=self._cell_is_done,
                 progress_bar=self.bar,
             )
         except PapermillExecutionError as error:
-            status, why = "failed", f": {error.ename}: {error.evalue}"
             if error.ename != "UserError":  # its sentence says everything
                 self.trace = strip_color("\n".join(error.traceback)).splitlines()[-TRACE_LINES:]
-        except DeadKernelError:
-            code = self.kernel.returncode
-            status, why = "died", f": Python ended with status {code} (-9: often because the machine ran out of memory)"
-        except RuntimeError:  # of a kernel that was stopped before it was ready
-            if not self.stopped:
+            return "failed", f"{self._place()}: {error.ename}: {error.evalue}"
+        except RuntimeError as error:
+            if self.stopped:
+                limit = f"was stopped at the limit of {self.limit:.0f} s; raise it with --timeout"
+                return "timeout", f"{self._place()} {limit}"
+            if not isinstance(error, DeadKernelError):
                 raise
-        place = f"code cell {self.cell} of {self.cells}"
-        if self.stopped:
-            return "timeout", f"{place} was stopped at the limit of {self.limit:.0f} s; raise it with --timeout"
-        page.write(plan, self.scratch)
-        if self.left:
-            return "incomplete", f"{self.left}; nothing after it counts"
-        if status != "ok":
-            return status, place + why
-        try:  # a notebook is done only if its last cell wrote a result that carries our token
+            hint = "(-9: often because the machine ran out of memory)"
+            return "died", f"{self._place()}: Python ended with status {self.kernel.returncode} {hint}"
+        try:  # papermill calls SystemExit(0) a success, so the last cell must have written a result with our token
             result = json.loads((self.scratch / "out" / "result.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             result = {}
         if result.get("token") != plan.key:
-            return "incomplete", "it ended early: the last cell, run.finish(), wrote no result"
+            return "incomplete", f"{self._place()} was the last to run: run.finish(), the last of all, wrote no result"
         self.claims = result["claims"]
+        page.write(plan, self.scratch)
+        self._install()
         return "ok", ""
+
+    def _place(self) -> str:
+        return f"code cell {self.cell} of {self.cells}"
 
     def _cell_begins(self, cell, cell_index) -> None:
         if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", ()):
             self.cell += 1
-
-    def _cell_is_done(self, cell, cell_index, execute_reply) -> None:
-        """Notice an early end: papermill calls SystemExit(0) a success, and after exit() a kernel lives on a while."""
-        reply = execute_reply["content"]
-        asked = any(item.get("source") == "ask_exit" for item in reply.get("payload", ()))
-        if not self.left and (asked or reply.get("ename") == "SystemExit"):
-            how = "called exit()" if asked else f"raised SystemExit({reply['evalue']})"
-            self.left = f"code cell {self.cell} of {self.cells} {how}"
 
     def _install(self) -> None:
         """Move the finished files to where readers look for them, and remember the run."""
@@ -168,8 +153,7 @@ class Job:
         (self.scratch / "out").replace(plan.out)
         for ending in (".ipynb", ".html"):
             (self.scratch / f"page{ending}").replace(plan.file(ending))
-        plan.file(".failed.html").unlink(missing_ok=True)
-        record.save(plan, *self._spent(), self.claims)
+        record.save(plan, self._row("ok"))
 
     def watch(self) -> None:
         """Sample the memory of the kernel and everything it started; end the job when its time is up."""

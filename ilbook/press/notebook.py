@@ -137,44 +137,30 @@ def choose(root: Path, names: list[str]) -> list[Path]:
 
 
 def parameters(notebook: Notebook) -> dict[str, object]:
-    """Names and literal values of the cell tagged "parameters"; UserError unless there is exactly one such cell."""
-    tagged = [cell for cell in notebook.code_cells if cell.tagged("parameters")]
-    if len(tagged) != 1:
-        raise UserError(
-            f"{notebook.path.name} has {len(tagged)} cells tagged 'parameters'; it needs exactly one, "
-            "with at least `profile` and `seed`"
-        )
+    """Names and literal values of the cell tagged "parameters"; UserError where `profile` or `seed` is missing."""
     values = notebook_parameters(notebook.path)
-    for name in ("profile", "seed"):
-        if name not in values:
-            raise UserError(f"the parameters cell of {notebook.path.name} does not set `{name}`; add it")
+    if missing := {"profile", "seed"} - values.keys():
+        raise UserError(
+            f"{notebook.path.name} has no cell with the tag 'parameters' that sets {sorted(missing)}; add it"
+        )
     return values
 
 
 def override(notebook: Notebook, settings: list[str]) -> dict[str, object]:
-    """Turn `["name=value", ...]` into typed values for the notebook's parameters cell."""
-    valid = parameters(notebook)
+    """Turn `["name=value", ...]` into values of the types in the notebook's parameters cell."""
+    valid = {name: value for name, value in parameters(notebook).items() if name != "profile"}
     typed: dict[str, object] = {}
     for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting} has no value; write --set name=value")
-        if name in ("profile", "seed"):
-            raise UserError(f"--set {setting} is not the way to choose the {name}; write --{name} {text}")
+        name, _, text = setting.partition("=")
         if name not in valid:
-            raise unknown(f"parameter of {notebook.id}", name, [key for key in valid if key not in ("profile", "seed")])
-        typed[name] = _typed(name, text, valid[name])
+            raise unknown(f"parameter of {notebook.id}", name, valid)
+        default = valid[name]
+        try:
+            value = text if isinstance(default, str) else ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        typed[name] = float(value) if type(default) is float and type(value) is int else value
+        if type(typed[name]) is not type(default):
+            wanted = type(default).__name__
+            raise UserError(f"--set {setting} is not of type {wanted}; give a value such as {name}={default!r}")
     return typed
-
-
-def _typed(name: str, text: str, default: object) -> object:
-    """`text` as a value of the type of `default`: whole numbers are also taken for a float."""
-    try:
-        value = text if isinstance(default, str) else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
-    value = float(value) if type(default) is float and type(value) is int else value
-    if type(value) is not type(default):
-        wanted = type(default).__name__
-        raise UserError(f"--set {name}={text} is not of type {wanted}; give a value such as {name}={default!r}")
-    return value

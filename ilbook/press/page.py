@@ -25,15 +25,13 @@ REMOVED = {"cell": "cell", "input": "input", "all_outputs": "output"}  # nbconve
 SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")
 
 
-def write(plan: Plan, scratch: Path) -> int:
-    """Write page.ipynb and page.html into `scratch` from its raw.ipynb; return how many code cells never ran."""
+def write(plan: Plan, scratch: Path) -> None:
+    """Write page.ipynb and page.html into `scratch` from its raw.ipynb."""
     book = nbformat.read(scratch / "raw.ipynb", as_version=4)
     root = str(plan.root)
     clean(book, {str(scratch / "out"): str(plan.out.relative_to(root)), f"{root}/": "", root: "."})
     nbformat.write(book, scratch / "page.ipynb")
     (scratch / "page.html").write_text(html(book, plan), encoding="utf-8")
-    cells = [cell for cell in book.cells if cell.cell_type == "code" and cell.source.strip()]
-    return sum(cell.execution_count is None for cell in cells)
 
 
 def clean(book: nbformat.NotebookNode, places: dict[str, str]) -> None:

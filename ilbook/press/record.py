@@ -11,7 +11,6 @@ import ilbook
 from ilbook.page.versions import code_hash, digest, sha
 from ilbook.paths import write_file
 from ilbook.press import notebook as notebooks
-from ilbook.press.layout import GOOD
 from ilbook.press.notebook import Notebook
 
 PACKAGE = Path(ilbook.__file__).parent
@@ -93,42 +92,21 @@ def _package() -> str:
     return digest(found)
 
 
-def load(plan: Plan) -> dict | None:
-    """The record of the last finished run, or None when there is none that can be used."""
+def load(plan: Plan) -> tuple[dict | None, str]:
+    """The record of the last finished run if it can be used, else None; and what changed since then, in words."""
     kept = (plan.file(".json"), plan.file(".ipynb"), plan.file(".html"), plan.out / "result.json")
     try:
         record = json.loads(kept[0].read_text(encoding="utf-8"))
-        whole = {"parts", "seconds", "peak_mb", "claims", "time"} <= record.keys()
-    except (OSError, ValueError, AttributeError):
-        return None
-    return record if whole and all(path.exists() for path in kept) else None
+        before = {"seconds", "peak_mb", "claims", "time"} <= record.keys() and record["parts"]
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None, ""
+    if not before or not all(path.exists() for path in kept):
+        return None, ""
+    changed = [part for part in plan.parts | before if before.get(part) != plan.parts.get(part)]
+    return None if changed else record, " and ".join(changed)
 
 
-def why_again(plan: Plan, record: dict) -> str:
-    """Which parts of the key changed since `record`, in words; empty when none did."""
-    both = {**plan.parts, **record["parts"]}
-    return " and ".join(part for part in both if record["parts"].get(part) != plan.parts.get(part))
-
-
-def save(plan: Plan, seconds: float, peak_mb: float, claims: list[dict]) -> None:
+def save(plan: Plan, row: dict) -> None:
     """Remember a finished run, at once, so that an interrupted session can go on from here."""
-    record = {"parts": plan.parts, "seconds": seconds, "peak_mb": peak_mb, "claims": claims, "time": time.time()}
-    write_file(plan.file(".json"), json.dumps(record, indent=1) + "\n")
-
-
-def row(plan: Plan, status: str, seconds: float, peak_mb: float, claims: list[dict], **told: object) -> dict:
-    """A run as a row of the table; `told` are `why`, `trace`, `source` and `page` of one that did not end well."""
-    good = status in GOOD
-    return {
-        "id": plan.notebook.id,
-        "status": status,
-        "seconds": seconds,
-        "peak_mb": peak_mb,
-        "claims": claims,
-        "why": "",
-        "trace": [],
-        "source": "",
-        "page": plan.file(".html") if good else None,
-        "videos": sorted(plan.out.rglob("*.mp4")) if good else [],
-        **told,
-    }
+    kept = {key: row[key] for key in ("seconds", "peak_mb", "claims")}
+    write_file(plan.file(".json"), json.dumps({"parts": plan.parts, **kept, "time": time.time()}, indent=1) + "\n")

@@ -4,7 +4,7 @@ import ast
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from ilbook import stats
@@ -103,19 +103,12 @@ def declared(book: Notebook) -> dict[Claim, int]:
 
 
 def _claim(node: ast.Call, path: Path) -> Claim:
-    names = [entry.name for entry in fields(Claim)]
-    given = [*zip(names, node.args, strict=False), *((keyword.arg, keyword.value) for keyword in node.keywords)]
-    values = {}
-    for name, value in given:
-        try:
-            values[name] = ast.literal_eval(value)
-        except ValueError:
-            raise UserError(
-                f"{path.name}: {name or '**'} in Claim(...) is computed; write the value out, because claims are read "
-                "without running the notebook"
-            ) from None
     try:
-        return Claim(**values)
+        named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+        return Claim(*map(ast.literal_eval, node.args), **named)
+    except ValueError:
+        what = f"{path.name}: something in `{ast.unparse(node)[:60]}...` is computed"
+        raise UserError(f"{what}; write it out, because claims are read without running the notebook") from None
     except (TypeError, UserError) as error:
         raise UserError(f"{path.name}: {error}") from None
 

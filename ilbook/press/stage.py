@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from ilbook.errors import UserError
-from ilbook.page.run import check_profile
 from ilbook.paths import root
 from ilbook.press import generated, record, solutions
 from ilbook.press import notebook as notebooks
@@ -21,7 +20,6 @@ MADE = (generated.ledger, generated.method_map, generated.data_sets, generated.p
 OPTIONS = ("--all", "--quiet", "--warningiserror", "--nitpick", "--keep-going")
 MOST_WARNINGS = 12
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
-WARNING = re.compile(r"(WARNING|ERROR|CRITICAL)\b")
 
 
 def build(profile: str = "lecture") -> Path:
@@ -29,7 +27,6 @@ def build(profile: str = "lecture") -> Path:
 
     UserError when a notebook has no up-to-date executed version, or when the build gives a warning.
     """
-    check_profile(profile)
     top = root()
     stage = put_together(top, profile)
     output, log = top / "build" / "book", top / "build" / "book.log"
@@ -40,8 +37,7 @@ def build(profile: str = "lecture") -> Path:
     said = COLOUR.sub("", done.stdout).replace(f"{stage}/", "")
     log.write_text(said, encoding="utf-8")
     if done.returncode:
-        lines = [line for line in said.splitlines() if WARNING.search(line)]
-        shown = "\n  ".join(lines[:MOST_WARNINGS] or said.splitlines()[-MOST_WARNINGS:])
+        shown = "\n  ".join(said.splitlines()[-MOST_WARNINGS:])
         raise UserError(f"the site was not built; correct the pages and build again (all of it: {log}):\n  {shown}")
     # Numbers of a smoke run mean nothing, so its site must not stand where readers look.
     site = top / "build" / ("site-smoke" if profile == "smoke" else "site")
@@ -88,15 +84,11 @@ def _write(path: Path, text: str) -> None:
 
 
 def _executed(top: Path, path: Path, profile: str) -> Path:
-    """The executed version of the notebook at `path`; UserError if it is missing, out of date or names this machine."""
+    """The executed version of the notebook at `path`; UserError if it is missing or out of date."""
     plan = record.plan(top, path, profile, None, [])
-    done = record.load(plan)
-    changed = record.why_again(plan, done) if done else ""
-    again = f"type: ilbook run {plan.notebook.id} --profile {profile}"
-    if done is None or changed:
+    done, changed = record.load(plan)
+    if done is None:
         since = f" since {changed} changed" if changed else ""
+        again = f"type: ilbook run {plan.notebook.id} --profile {profile}"
         raise UserError(f"{plan.notebook.id} was not executed in the {profile} profile{since}; {again}")
-    file = plan.file(".ipynb")
-    if str(top) in file.read_text(encoding="utf-8"):
-        raise UserError(f"{plan.notebook.id} shows an absolute path of this machine; let it print a relative one")
-    return file
+    return plan.file(".ipynb")

@@ -125,9 +125,9 @@ BROKEN = [  # rule, words of the message, change
     ("title", "not a title", {"title": "Just text"}),
     ("title", "one sentence below it", {"title": "# A title\n"}),
     ("title", "second title", {"text_1": "# Another\n\nText"}),
-    ("parameters", "has 0 cells tagged", {"parameters": code('profile = "lecture"')}),
-    ("parameters", "has 2 cells tagged", {"step_1": code("n: int = 1  # n", "parameters")}),
-    ("parameters", "not the parameters cell", {"goals": code("1")}),
+    ("parameters", "has no cell with the tag", {"parameters": code('profile = "lecture"')}),
+    ("parameters", "first code cell, and no other", {"step_1": code("n: int = 1  # n", "parameters")}),
+    ("parameters", "first code cell, and no other", {"goals": code("1")}),
     (
         "parameters",
         "is not `name: type = literal",
@@ -238,7 +238,7 @@ def test_a_rule_notices_what_breaks_it(clean, rule, words, change):
 
 
 def test_every_rule_has_a_notebook_that_breaks_it():
-    rules = {rule.__name__.replace("_", "-") for rule in hygiene.RULES}
+    rules = {rule.__name__.replace("_", "-") for rule in hygiene.rules.RULES}
     assert rules <= {rule for rule, _, _ in BROKEN} | {"file-format", "draft"}
 
 

@@ -40,7 +40,7 @@ def ilbook(*words, **environment):
         (["data", "mak"], "unknown data command 'mak'; nearest valid name: 'make'"),
         (["run", "01_pag"], "unknown notebook '01_pag'; nearest valid name: '01_page'"),
         (["run", "--profile", "lectur"], "unknown profile 'lectur'; nearest valid name: 'lecture'"),
-        (["run", "--set", "sed=3"], "unknown parameter of 01_page 'sed'; nearest valid name: 'speed'"),
+        (["run", "--set", "sed=3"], "unknown parameter of 01_page 'sed'; nearest valid name: 'seed'"),
         (["run", "--seed", "-1"], "--seed"),
         (["run", "--jobs", "two"], "'two' is not a whole number"),
         (["run", "--quick"], "unrecognized arguments: --quick"),

@@ -30,14 +30,13 @@ time.sleep(600)"""
 ENDINGS = {  # notebook -> its cell, the status it must get, words that must be said
     "01_good": (GOOD, "ok", ""),
     "02_raises": ("first = 1\nfirst / 0", "failed", "code cell 2 of 3: ZeroDivisionError: division by zero"),
-    "03_exit": ("exit()", "incomplete", "code cell 2 of 3 called exit()"),
-    "04_sys_exit": ("import sys; sys.exit()", "incomplete", "code cell 2 of 3 raised SystemExit()"),
-    "05_exit_0": ("raise SystemExit(0)", "incomplete", "code cell 2 of 3 raised SystemExit(0)"),
+    "04_sys_exit": ("import sys; sys.exit()", "incomplete", "code cell 2 of 3 was the last to run"),
+    "05_exit_0": ("raise SystemExit(0)", "incomplete", "code cell 2 of 3 was the last to run"),
     "06_os_exit": ("import os; os._exit(0)", "died", "code cell 2 of 3: Python ended with status 0"),
     "07_killed": ("import os; os.kill(os.getpid(), 9)", "died", "code cell 2 of 3: Python ended with status -9"),
     "08_slow": (SLOW, "timeout", "code cell 2 of 3 was stopped at the limit of 15 s"),
     "09_full": ("raise OSError(28, 'No space left on device')", "failed", "the disk is full"),
-    "10_no_sentinel": ("1 + 1", "incomplete", "run.finish(), wrote no result"),
+    "10_no_sentinel": ("1 + 1", "incomplete", "code cell 3 of 3 was the last to run: run.finish()"),
 }
 CORES = execute.cores()
 
@@ -67,15 +66,14 @@ def test_every_ending_has_its_status(ended, name):
 def test_the_others_go_on_and_rows_keep_their_order(ended):
     rows, said, _ = ended
     assert list(rows) == list(ENDINGS)
-    assert len(re.findall(r"^\[\d+/10\] \w+  \w+  [\d.]+ s$", said, re.MULTILINE)) == 10
+    assert len(re.findall(r"^\[\d+/9\] \w+  \w+  [\d.]+ s$", said, re.MULTILINE)) == 9
 
 
 @pytest.mark.slow
 def test_a_failing_cell_is_shown_with_its_error(ended):
     rows, said, _ = ended
     assert "| first / 0" in said and "ZeroDivisionError: division by zero" in "\n".join(rows["02_raises"]["trace"])
-    page = rows["02_raises"]["page"]
-    assert page.name == "02_raises.failed.html" and "ZeroDivisionError" in page.read_text()
+    assert rows["02_raises"]["page"] is None
 
 
 @pytest.mark.slow
@@ -200,9 +198,9 @@ def test_a_damaged_record_is_no_record(book):
     for text in ("", "[]", "{}", '{"parts": {}}'):
         plan.file(".json").parent.mkdir(parents=True, exist_ok=True)
         plan.file(".json").write_text(text)
-        assert record.load(plan) is None
-    record.save(plan, 1.0, 2.0, [])
-    assert record.load(plan) is None, "the executed files are missing"
+        assert record.load(plan) == (None, "")
+    record.save(plan, {"seconds": 1.0, "peak_mb": 2.0, "claims": []})
+    assert record.load(plan) == (None, ""), "the executed files are missing"
 
 
 @pytest.mark.parametrize(
@@ -216,8 +214,8 @@ def test_a_damaged_record_is_no_record(book):
         ({"overrides": ["demos=many"]}, "--set demos=many is not of type int"),
         ({"overrides": ["demos=2.5"]}, "--set demos=2.5 is not of type int"),
         ({"overrides": ["demos=True"]}, "--set demos=True is not of type int"),
-        ({"overrides": ["demos"]}, "write --set name=value"),
-        ({"overrides": ["seed=3"]}, "write --seed 3"),
+        ({"overrides": ["demos"]}, "give a value such as demos=5"),
+        ({"overrides": ["profile=full"]}, "unknown parameter of 01_page 'profile'"),
         ({"profile": "smoke", "publish": True}, "cannot be published; leave out the smoke profile"),
         ({"seed": 4, "publish": True}, "leave out seed"),
     ],
@@ -238,15 +236,15 @@ def test_values_take_the_type_of_the_parameter(book):
 
 def test_parameters_must_be_literals_and_complete(book, make_cell):
     for source, words in (
-        ("x: int = 1", "does not set `profile`"),
+        ("x: int = 1", "sets ['profile', 'seed']; add it"),
         ("x = f()", "literals only"),
         ("import os", "literals only"),
         ("x = 1", "not `name: type = literal`"),
     ):
         page = notebook.read(book.add("01_page", make_cell("code", source, "parameters")))
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=re.escape(words)):
             notebook.parameters(page)
-    with pytest.raises(UserError, match="0 cells tagged"):
+    with pytest.raises(UserError, match="has no cell with the tag 'parameters'"):
         notebook.parameters(notebook.read(book.add("01_page", make_cell("code", "x = 1"))))
 
 
