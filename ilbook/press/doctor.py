@@ -1,6 +1,7 @@
 """Look at the machine before it disappoints: each check says what it found and, when it fails, what to do."""
 
 import os
+import platform
 import re
 import shutil
 import sys
@@ -12,7 +13,6 @@ from ilbook import paths
 from ilbook.draw import gl
 from ilbook.errors import UserError
 
-OLDEST_PYTHON = (3, 11)
 LEAST_DISK_GB = 1.0  # executed notebooks, trainings and the site take about a third of it
 FEW = 4  # wrong packages named in one line
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ILBOOK_THREADS")
@@ -21,20 +21,13 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 def checks() -> list[dict[str, Any]]:
     """One row per check: {check, ok, detail, fix}; `fix` is "" where all is well. Never raises for a bad machine."""
     rows = []
-    for check in (_python, _packages, _gl, _video, _threads, _disk):
+    for check in (_packages, _gl, _video, _threads, _disk):
         try:
             detail, fix = check()
         except UserError as error:
             detail, fix = str(error), "correct this and run `ilbook doctor` again"
         rows.append({"check": check.__name__[1:], "ok": not fix, "detail": detail, "fix": fix})
     return rows
-
-
-def _python() -> tuple[str, str]:
-    detail = f"Python {'.'.join(map(str, sys.version_info[:3]))}"
-    if sys.version_info < OLDEST_PYTHON:
-        return detail, "install Python 3.11 or newer, remove .venv and type: make env"
-    return detail, ""
 
 
 def _packages() -> tuple[str, str]:
@@ -44,7 +37,7 @@ def _packages() -> tuple[str, str]:
     found = {name: installed.get(name, "missing") for name in locked}
     wrong = [f"{name} is {found[name]}, locked {wanted}" for name, wanted in locked.items() if found[name] != wanted]
     if not wrong:
-        return f"{len(locked)} packages as in requirements.lock", ""
+        return f"{len(locked)} packages as in requirements.lock, Python {platform.python_version()}", ""
     more = f" and {len(wrong) - FEW} more" if len(wrong) > FEW else ""
     detail = f"{len(wrong)} of {len(locked)} packages differ: {', '.join(wrong[:FEW])}{more}"
     if (Path(sys.prefix) / "conda-meta").is_dir():

@@ -10,15 +10,9 @@ from ilbook.press import notebook as notebooks
 from ilbook.press.layout import cells, interval
 
 BADGES = {  # word -> colour of its badge; failures are shown as loudly as successes
-    "supported": "success",
-    "contradicted": "danger",
-    "inconclusive": "warning",
-    "not evaluated": "secondary",
-    "planned": "light",
-    "draft": "secondary",
-    "faithful": "info",
-    "reproduced": "success",
-}
+    "supported": "success", "contradicted": "danger", "inconclusive": "warning", "not evaluated": "secondary",
+    "planned": "light", "draft": "secondary", "faithful": "info", "reproduced": "success",
+}  # fmt: skip
 COLUMNS = (
     "claim: {sentence} (`{id}`) | profile: {profile} | verdict: {verdict} | effect (95 % interval): {interval} | "
     "asked for: {minimum:g} | could be seen: {smallest_visible:.3f} | sample: {sample} | commit: {commit}"

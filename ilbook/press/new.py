@@ -9,27 +9,13 @@ from ilbook.errors import UserError
 from ilbook.paths import root, write_file
 from ilbook.press import notebook
 
-TEMPLATES = Path(__file__).parent / "template" / "new"
-
-
+TEMPLATES = Path(__file__).parent / "template" / "new"  # kind / where it is stamped, and ".txt" behind it
 MODULE = (r"[a-z][a-z0-9]*(_[a-z0-9]+)*", "lower-case words joined by '_' such as reach, and no word of Python")
 CHECK = ".venv/bin/python -m pytest tests/contract tests/golden -k $slug"
 FORMS = {  # which names it may have, and the same in words
     "task": MODULE,
     "policy": MODULE,
-    "page": (
-        r"\d(_[a-z0-9]+)+/\d\d(_[a-z0-9]+)+",
-        "PART/NN_slug, digits and lower-case words such as 2_cloning/01_median",
-    ),
-}
-FILES = {  # where each template is stamped
-    "task": {
-        "task.py.txt": "ilbook/tasks/$slug.py",
-        "task.xml.txt": "ilbook/tasks/$slug.xml",
-        "expert.py.txt": "ilbook/experts/$slug.py",
-    },
-    "policy": {"policy.py.txt": "ilbook/policies/$slug.py"},
-    "page": {"page.txt": "notebooks/$part/$slug.ipynb", "solutions.py.txt": "notebooks/$part/solutions/$slug.py"},
+    "page": (r"\d(_[a-z0-9]+)+/\d\d(_[a-z0-9]+)+", "PART/NN_slug, lower-case words such as 2_cloning/01_median"),
 }
 THEN = {  # what to type
     "task": ('make golden PART="tasks.$slug experts.$slug"', CHECK),
@@ -53,8 +39,9 @@ def stamp(kind: str, name: str) -> tuple[list[Path], list[str]]:
     part, _, slug = name.rpartition("/")
     words = {"part": part, "slug": slug, "Name": slug.title().replace("_", "")}
     texts = {}
-    for file, to in FILES[kind].items():
-        texts[root() / _filled(to, words)] = _filled((TEMPLATES / file).read_text(encoding="utf-8"), words)
+    for file in sorted((TEMPLATES / kind).rglob("*.txt")):
+        to = root() / _filled(str(file.relative_to(TEMPLATES / kind).with_suffix("")), words)
+        texts[to] = _filled(file.read_text(encoding="utf-8"), words)
     for path in (*texts, *notebook.paths(root())):
         if path.exists() and (path in texts or path.stem == slug):  # the id of a page is unique in the book
             raise UserError(f"{path.relative_to(root())} exists; choose another name, or remove it first")

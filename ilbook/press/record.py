@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -42,9 +43,8 @@ class Plan:
     @property
     def variant(self) -> str:
         """Ending of the file names: another seed or setting never replaces what the book shows."""
-        others = {name: value for name, value in self.changed.items() if name != "seed"}
-        seed = f"-seed{self.parameters['seed']}" if "seed" in self.changed else ""
-        return seed + (f"-{digest(others)[:6]}" if others else "")
+        changed = "".join(f"-{name}{value}" for name, value in self.changed.items())
+        return re.sub(r"[^\w.-]", "_", changed)
 
     @property
     def folder(self) -> Path:
@@ -84,12 +84,11 @@ def plan(root: Path, path: Path, profile: str, seed: int | None, settings: list[
 @cache
 def _package() -> str:
     """One hash over all code and models of the package, but for the press, which only prints."""
-    found = {}
-    for file in (*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.xml")):
-        name = file.relative_to(PACKAGE)
-        if name.parts[0] != "press":
-            found[name.as_posix()] = (code_hash if file.suffix == ".py" else sha)(file.read_bytes())
-    return digest(found)
+    files = [
+        file for file in (*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.xml")) if PACKAGE / "press" not in file.parents
+    ]
+    hashes = [(code_hash if file.suffix == ".py" else sha)(file.read_bytes()) for file in files]
+    return digest(dict(zip(map(str, files), hashes, strict=True)))
 
 
 def load(plan: Plan) -> tuple[dict | None, str]:

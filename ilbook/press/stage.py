@@ -51,15 +51,16 @@ def put_together(top: Path, profile: str) -> Path:
     """Fill build/stage: pages with what is made for them, executed notebooks, settings; returns it."""
     stage = top / "build" / "stage"
     shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir(parents=True)
-    for page in sorted((top / "notebooks").rglob("*.md")):
+    shutil.copytree(top / "notebooks", stage, ignore=shutil.ignore_patterns(".*", "solutions"))
+    for page in stage.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
         for make in MADE:
             mark = f"<!-- made here: {make.__name__} -->"
             text = text.replace(mark, make()) if mark in text else text
-        _write(stage / page.relative_to(top / "notebooks"), text)
+        page.write_text(text, encoding="utf-8")
     for path in notebooks.choose(top, []):
-        _write(stage / path.relative_to(top / "notebooks"), with_solutions(_executed(top, path, profile), path))
+        text = with_solutions(_executed(top, path, profile), path)
+        (stage / path.relative_to(top / "notebooks")).write_text(text, encoding="utf-8")
     for name in CONFIGURATION:
         shutil.copyfile(top / name, stage / name)
     shutil.copytree(top / ASSETS, stage / ASSETS)
@@ -76,11 +77,6 @@ def with_solutions(executed: Path, path: Path) -> str:
             new = f"solution-{len(book['cells'])}"
             book["cells"].insert(number, {"id": new, "cell_type": "markdown", "metadata": {}, "source": source})
     return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 def _executed(top: Path, path: Path, profile: str) -> Path:

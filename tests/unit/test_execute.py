@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from ilbook.errors import UserError
-from ilbook.press import execute, job, notebook, record
+from ilbook.press import doctor, execute, job, notebook, record
 
 GOOD = """import os, subprocess, sys, warnings
 warnings.warn("careful")
@@ -38,7 +38,7 @@ ENDINGS = {  # notebook -> its cell, the status it must get, words that must be 
     "09_full": ("raise OSError(28, 'No space left on device')", "failed", "the disk is full"),
     "10_no_sentinel": ("1 + 1", "incomplete", "code cell 3 of 3 was the last to run: run.finish()"),
 }
-CORES = execute.cores()
+CORES = doctor.cores()
 
 
 @pytest.fixture(scope="module")
