@@ -15,8 +15,6 @@ from typing import NoReturn
 from ilbook.errors import UserError, unknown
 from ilbook.press.layout import GOOD, interval, table
 
-ROW_KEYS = ("id", "status", "seconds", "peak_mb", "claims")
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -121,7 +119,7 @@ def _parser() -> Parser:
     export.add_argument("--video", action="store_true", help="pictures as h264: smaller, with small errors (lerobot)")
     for added in (import_, export):
         added.add_argument("--force", action="store_true", help="replace the target if it exists")
-        added.add_argument("--arrays", type=_listed, metavar="A,B", help="only these arrays (default: all)")
+        added.add_argument("--arrays", nargs="+", metavar="A", help="only these arrays (default: all)")
         added.add_argument("--fps", type=float, help="frames a second, where the source does not say")
     return parser
 
@@ -132,33 +130,18 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _listed(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _execute(a: argparse.Namespace) -> list[dict]:
+def _execute(a: argparse.Namespace) -> tuple[list[dict], list[str]]:
+    """The rows of a run, and the notebooks that failed."""
     from ilbook.press import execute
 
     options = {name: getattr(a, name) for name in ("profile", "seed", "jobs", "fresh", "publish", "timeout")}
-    return execute.run(a.ids, overrides=a.set, progress=sys.stderr, **options)
-
-
-def _failed(rows: list[dict]) -> list[str]:
-    return [row["id"] for row in rows if row["status"] not in GOOD]
+    rows = execute.run(a.ids, overrides=a.set, progress=sys.stderr, **options)
+    return rows, [row["id"] for row in rows if row["status"] not in GOOD]
 
 
 def _run(a: argparse.Namespace) -> Answer:
-    rows = _execute(a)
-    lines = [_results(rows)]
-    for row in rows:
-        lines += [f"{row['id']} page: {_near(row['page'])}"] if row["page"] else []
-        lines += [f"{row['id']} videos: {_near(folder)}" for folder in sorted({file.parent for file in row["videos"]})]
-    return Answer([{key: row[key] for key in ROW_KEYS} for row in rows], "\n".join(lines), int(bool(_failed(rows))))
-
-
-def _results(rows: list[dict]) -> str:
-    """The result table: notebook, status, seconds, peak memory, claims; then one line for each claim."""
-    shown, told = [], [""]
+    rows, failed = _execute(a)
+    shown, told, places = [], [], []
     for row in rows:
         verdicts = Counter(claim["verdict"] for claim in row["claims"])
         shown.append(row | {"claims": ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())})
@@ -166,25 +149,25 @@ def _results(rows: list[dict]) -> str:
             if claim["verdict"] != "not evaluated":
                 measured = f"effect {claim['effect']:+.3f}, 95 % interval {claim['low']:+.3f} to {claim['high']:+.3f}"
                 told.append(f"{row['id']}: {claim['id']} is {claim['verdict']} ({measured}, n = {claim['n']})")
+        if row["status"] in GOOD:
+            places.append(f"{row['id']} page: {os.path.relpath(row['page'])}")
+            places.append(f"{row['id']} numbers and videos: {os.path.relpath(row['out'])}")
     # Numbers as wide as their headings, so that they are aligned on the right.
     columns = "notebook: {id} | status: {status} | seconds: {seconds:7.1f} | peak MB: {peak_mb:7.0f} | claims: {claims}"
-    return "\n".join([table(shown, columns), *told]).rstrip()
-
-
-def _near(path: Path) -> str:
-    """`path` as one would type it from here."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    text = "\n".join([table(shown, columns), *told, *places])
+    kept = [{key: row[key] for key in ("id", "status", "seconds", "peak_mb", "claims")} for row in rows]
+    return Answer(kept, text, int(bool(failed)))
 
 
 def _book(a: argparse.Namespace) -> Answer:
     from ilbook.press import stage
 
-    failed = _failed(_execute(a))
+    _, failed = _execute(a)
     if failed:
         return Answer({"site": None, "failed": failed}, f"no site was built, because of {', '.join(failed)}", 1)
     print("Building the site", file=sys.stderr, flush=True)
     site = stage.build(a.profile)
-    return Answer({"site": _near(site), "failed": []}, f"site: {_near(site / 'index.html')}")
+    return Answer({"site": os.path.relpath(site), "failed": []}, f"site: {os.path.relpath(site / 'index.html')}")
 
 
 def _hygiene(a: argparse.Namespace) -> Answer:
@@ -192,7 +175,9 @@ def _hygiene(a: argparse.Namespace) -> Answer:
     from ilbook.press import hygiene, notebook
 
     paths = a.paths or notebook.choose(root(), [])
-    stripped = [f"stripped {_near(path.resolve())}" for path in paths if hygiene.strip(path)] if a.strip else []
+    stripped = (
+        [f"stripped {os.path.relpath(path.resolve())}" for path in paths if hygiene.strip(path)] if a.strip else []
+    )
     problems = hygiene.check(paths)
     last = f"{len(paths)} notebooks checked, {len(problems)} problems"
     text = "\n".join([*stripped, *map(str, problems), last])
@@ -203,7 +188,7 @@ def _new(a: argparse.Namespace) -> Answer:
     from ilbook.press import new
 
     paths, then = new.stamp(a.kind, a.name)
-    lines = [*(f"written: {_near(path)}" for path in paths), "type next:", *(f"  {line}" for line in then)]
+    lines = [*(f"written: {os.path.relpath(path)}" for path in paths), "type next:", *(f"  {line}" for line in then)]
     return Answer({"written": [str(path) for path in paths], "next": then}, "\n".join(lines))
 
 

@@ -45,10 +45,7 @@ RECIPES = {
 
 
 def make(name: str, out: str | Path | None = None, seed: int | None = None, n: int | None = None) -> Path:
-    """Have the expert demonstrate what a recipe says and write the episodes; returns the file.
-
-    Without `out` the file is the shipped one and the manifest is updated.
-    """
+    """Have the expert demonstrate what a recipe says; the file, which without `out` is shipped and listed."""
     if name not in RECIPES:
         raise unknown("data set", name, RECIPES)
     recipe = RECIPES[name]

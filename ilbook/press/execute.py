@@ -1,7 +1,7 @@
 """Execute notebooks with papermill: several at a time, resumable, each one once per content key."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from datetime import datetime
 from pathlib import Path
@@ -27,17 +27,16 @@ def run(
     profile: str = "lecture",
     seed: int | None = None,
     jobs: int = 1,
-    overrides: tuple[str, ...] | list[str] = (),
+    overrides: Sequence[str] = (),
     *,
     fresh: bool = False,
     publish: bool = False,
     timeout: float | None = None,
     progress: TextIO | None = None,
 ) -> list[dict]:
-    """Execute the notebooks `ids` (all if empty); one row {id, status, seconds, peak_mb, claims, ...} for each.
+    """Execute the notebooks `ids` (all if empty); a row for each: id, status, seconds, peak_mb, claims, why, page, out.
 
-    `overrides` are texts "name=value". A row also has `why` and `trace` (what went wrong), `page` and `videos`
-    (paths, or None). Raises UserError before anything runs if an argument is wrong.
+    `overrides` are texts "name=value". Raises UserError before anything runs if an argument is wrong.
     """
     check_profile(profile)
     for name, value in (("jobs", jobs), ("timeout", timeout)):
@@ -57,9 +56,8 @@ def run(
             tqdm.write(text, file=progress)
 
     def done(plan: Plan, row: dict, when: str = "") -> None:
-        good = row["status"] in GOOD
-        places = {"page": plan.file(".html"), "videos": sorted(plan.out.rglob("*.mp4"))} if good else {}
-        rows[plan.name] = row = {"why": "", "trace": [], "source": "", "page": None, "videos": [], **row, **places}
+        row = {"why": "", "trace": [], "source": "", **row, "page": plan.file(".html"), "out": plan.out}
+        rows[plan.name] = row
         problem = [*filter(None, [row["why"]]), *(f"| {line}" for line in row["source"].splitlines()), *row["trace"]]
         line = f"[{len(rows)}/{len(plans)}] {row['id']}  {row['status']}  {when}{row['seconds']:.1f} s"
         say("\n      ".join([line, *problem]))

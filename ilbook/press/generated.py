@@ -29,14 +29,10 @@ def _plain(text: object) -> str:
     return re.sub(r"([\\`*_{}\[\]<>$|#])", r"\\\1", " ".join(str(text).split()))
 
 
-def _book(notebook: str) -> notebooks.Notebook:
-    (path,) = notebooks.choose(root(), [notebook])
-    return notebooks.read(path)
-
-
-def _page(notebook: str) -> str:
-    """A link to the page of a notebook, by its id."""
-    return f"{{doc}}`{_book(notebook).part}/{notebook}`"
+def _page(notebook: str) -> tuple[str, str]:
+    """The title of a notebook and a link to its page, by its id."""
+    (book,) = map(notebooks.read, notebooks.choose(root(), [notebook]))
+    return book.title, f"{{doc}}`{book.part}/{notebook}`"
 
 
 def _table(rows: list[dict], columns: str) -> str:
@@ -57,7 +53,8 @@ def ledger() -> str:
         words = ", ".join(f"{badge(verdict)} {counts[verdict]}" for verdict in VERDICTS)
         lines.append(f"- Profile `{profile}`: {words}" + (f"; {{bdg-dark}}`stale` {stale}" if stale else ""))
     for name in dict.fromkeys(row["notebook"] for row in rows):
-        lines += ["", f"## {_book(name).title}", "", f"Declared and judged in {_page(name)}.", ""]
+        title, link = _page(name)
+        lines += ["", f"## {title}", "", f"Declared and judged in {link}.", ""]
         mine = [row for row in rows if row["notebook"] == name]
         lines.append(_table([_line(row) for row in mine], COLUMNS))
         stale = {row["profile"]: row["why"] for row in mine if row["stale"]}
@@ -100,11 +97,10 @@ def _method(row: dict, verdicts: dict[tuple[str, str], list[str]]) -> dict:
         words = dict.fromkeys(verdicts[row["slug"], claim])
         decided = [word for word in words if word != "not evaluated"]
         tested.append(f"`{claim}` " + " ".join(badge(word) for word in decided or words))
-    return {
+    return row | {
         "title": f"[{title}](https://arxiv.org/abs/{row['arxiv']})" if row["arxiv"] else title,
-        "year": row["year"],
         "status": badge(row["status"]),
-        "page": row["notebook"] and _page(row["notebook"]),
+        "page": row["notebook"] and _page(row["notebook"])[1],
         "claims": ", ".join(tested) or None,
     }
 

@@ -84,17 +84,17 @@ class Job:
         self.begun = time.monotonic()
         try:
             status, why = self._execute()
+            why = f"code cell {self.cell} of {self.cells}: {why}"
         except Exception as error:  # the machinery's fault, or a full disk: it must still become a row of the table
             status, why = "error", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         finally:
             self.stop()
             shutil.rmtree(self.scratch, ignore_errors=True)
-        row = self._row(status)
-        if status != "ok":
-            why += f"; {DISK_FULL}" if os.strerror(errno.ENOSPC) in why else ""
-            source = self.plan.notebook.code_cells[self.cell - 1].source if self.cell else ""
-            row |= {"why": why, "trace": self.trace, "source": source}
-        return row
+        if status == "ok":
+            return self._row(status)
+        why += f"; {DISK_FULL}" if os.strerror(errno.ENOSPC) in why else ""
+        source = self.plan.notebook.code_cells[self.cell - 1].source if self.cell else ""
+        return self._row(status) | {"why": why, "trace": self.trace, "source": source}
 
     def _row(self, status: str) -> dict:
         row = {"id": self.plan.notebook.id, "status": status, "seconds": round(time.monotonic() - self.begun, 1)}
@@ -118,42 +118,33 @@ class Job:
         except PapermillExecutionError as error:
             if error.ename != "UserError":  # its sentence says everything
                 self.trace = strip_color("\n".join(error.traceback)).splitlines()[-TRACE_LINES:]
-            return "failed", f"{self._place()}: {error.ename}: {error.evalue}"
+            return "failed", f"{error.ename}: {error.evalue}"
         except RuntimeError as error:
             if self.stopped:
-                limit = f"was stopped at the limit of {self.limit:.0f} s; raise it with --timeout"
-                return "timeout", f"{self._place()} {limit}"
+                return "timeout", f"it was stopped at the limit of {self.limit:.0f} s; raise it with --timeout"
             if not isinstance(error, DeadKernelError):
                 raise
-            hint = "(-9: often because the machine ran out of memory)"
-            return "died", f"{self._place()}: Python ended with status {self.kernel.returncode} {hint}"
+            code = self.kernel.returncode
+            return "died", f"Python ended with status {code} (-9: often because the machine ran out of memory)"
         try:  # papermill calls SystemExit(0) a success, so the last cell must have written a result with our token
             result = json.loads((self.scratch / "out" / "result.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             result = {}
         if result.get("token") != plan.key:
-            return "incomplete", f"{self._place()} was the last to run: run.finish(), the last of all, wrote no result"
+            return "incomplete", "nothing ran after it, and run.finish(), the last cell of all, wrote no result"
         self.claims = result["claims"]
         page.write(plan, self.scratch)
-        self._install()
-        return "ok", ""
-
-    def _place(self) -> str:
-        return f"code cell {self.cell} of {self.cells}"
-
-    def _cell_begins(self, cell, cell_index) -> None:
-        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", ()):
-            self.cell += 1
-
-    def _install(self) -> None:
-        """Move the finished files to where readers look for them, and remember the run."""
-        plan = self.plan
         shutil.rmtree(plan.out, ignore_errors=True)
         plan.out.parent.mkdir(parents=True, exist_ok=True)
         (self.scratch / "out").replace(plan.out)
         for ending in (".ipynb", ".html"):
             (self.scratch / f"page{ending}").replace(plan.file(ending))
         record.save(plan, self._row("ok"))
+        return "ok", ""
+
+    def _cell_begins(self, cell, cell_index) -> None:
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", ()):
+            self.cell += 1
 
     def watch(self) -> None:
         """Sample the memory of the kernel and everything it started; end the job when its time is up."""

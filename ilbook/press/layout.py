@@ -29,6 +29,4 @@ def table(rows: Iterable[Mapping], columns: str) -> str:
 
 def interval(row: Mapping) -> str:
     """The effect of a claim with its interval, such as "+0.200 (+0.100 to +0.300)"; a dash where there is none."""
-    if row["effect"] is None:
-        return "–"
-    return f"{row['effect']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+    return "–" if row["effect"] is None else "{effect:+.3f} ({low:+.3f} to {high:+.3f})".format(**row)

@@ -1,7 +1,4 @@
-"""How well the shipped demonstrations can be cloned: one plain chunk policy for each set, judged on 200 new starts.
-
-`ilbook data learn` measures and writes data/results/learnability.json, from which the data page is made.
-"""
+"""How well the shipped demonstrations can be cloned: one plain chunk policy for each set, judged on 200 new starts."""
 
 from __future__ import annotations
 

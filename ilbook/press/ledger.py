@@ -38,7 +38,8 @@ def _row(key: str, verdict: str | None, old: dict, stale: str, entries: list[str
         problems.append(f"the published result is stale ({stale}); run and publish it again")
     if verdict != was:
         change = f"{was or 'not on record'} -> {verdict}" if verdict != GONE else f"{was} -> no longer published"
-        if _told(claim, verdict, entries, old.get("changelog", [])):
+        fresh = [entry for entry in entries if sha(entry)[:12] not in old.get("changelog", [])]
+        if verdict in [mention[1] for mention in (_mentions(claim, entry) for entry in fresh) if mention]:
             note = f"{change}, as CHANGELOG.md tells; record it with ilbook claims --accept"
         else:
             problems.append(
@@ -113,9 +114,3 @@ def _entries() -> list[str]:
 def _mentions(claim: str, entry: str) -> re.Match | None:
     """Where an entry names the claim; its group is the first verdict that follows."""
     return re.search(rf"(?<![\w-]){re.escape(claim)}(?![\w-])(?:.*?({'|'.join(VERDICTS)}))?", entry)
-
-
-def _told(claim: str, verdict: str, entries: list[str], known: list[str]) -> bool:
-    """Whether an entry that is not among the `known` ones names the claim, and this verdict is the first after it."""
-    found = [_mentions(claim, entry) for entry in entries if sha(entry)[:12] not in known]
-    return verdict in [mention[1] for mention in found if mention]

@@ -29,10 +29,7 @@ THEN = {  # what to type
 
 
 def stamp(kind: str, name: str) -> tuple[list[Path], list[str]]:
-    """Write the files of a new "task", "policy" or "page"; returns them and what to type then.
-
-    UserError for a name that cannot be one, and for one that exists: nothing is overwritten.
-    """
+    """Write the files of a new "task", "policy" or "page"; them, and what to type then. UserError for a name in use."""
     pattern, names = FORMS[kind]
     if not re.fullmatch(pattern, name) or keyword.iskeyword(name):
         raise UserError(f"{name!r} cannot name a {kind}; give {names}")

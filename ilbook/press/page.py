@@ -1,6 +1,7 @@
 """From an executed notebook to the two files a reader opens: a clean .ipynb for the book and one stand-alone page."""
 
 import copy
+import json
 import os
 import re
 import sys
@@ -35,10 +36,7 @@ def write(plan: Plan, scratch: Path) -> None:
 
 
 def clean(book: nbformat.NotebookNode, places: dict[str, str]) -> None:
-    """Take out of an executed notebook what depends on this machine or on papermill: paths, timings, widget state.
-
-    `places` says what is written for the paths of the repository, in order.
-    """
+    """Take out what depends on this machine or on papermill; `places`: path in the repository -> what is written."""
     book.metadata = nbformat.from_dict({k: v for k, v in book.metadata.items() if k in KEPT_METADATA})
     places = {**places, sys.prefix: "python", f"{Path.home()}/": "~/"}
     for cell in book.cells:
@@ -46,25 +44,14 @@ def clean(book: nbformat.NotebookNode, places: dict[str, str]) -> None:
         tags += ["hide-input"] if FOLDED.intersection(tags) and "hide-input" not in tags else []
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type == "code":
-            cell.outputs = [nbformat.from_dict(_scrub(output, places)) for output in cell.outputs]
+            text = CELL_FILE.sub("this cell", json.dumps(cell.outputs, ensure_ascii=False))
+            for path, name in places.items():
+                text = text.replace(path, name)
+            cell.outputs = [nbformat.from_dict(output) for output in json.loads(text)]
             kinds = [kind for output in cell.outputs for kind in output.get("metadata", {}).values()]
             texts = [kind["alt"] for kind in kinds if "alt" in kind]
             if texts:  # the book's builder looks for it here
                 cell.metadata["mystnb"] = {"image": {"alt": " ".join(texts)}}
-
-
-def _scrub(value, places: dict[str, str]):
-    """`value` with every path of this machine in its texts replaced."""
-    if isinstance(value, dict):
-        return {key: _scrub(item, places) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_scrub(item, places) for item in value]
-    if not isinstance(value, str):
-        return value
-    value = CELL_FILE.sub("this cell", value)
-    for path, name in places.items():
-        value = value.replace(path, name)
-    return value
 
 
 def html(book: nbformat.NotebookNode, plan: Plan) -> str:

@@ -88,17 +88,12 @@ def _row(claim: Claim, notebook: str, profile: str, result: Published | None) ->
     return row
 
 
-def declared(book: Notebook) -> dict[Claim, int]:
-    """The claims in a notebook, each with its cell, read from `Claim(...)` without running it; hence literals only."""
-    found: dict[Claim, int] = {}
-    for number, node in book.nodes(ast.Call):
-        if ast.unparse(node.func).split(".")[-1] == "Claim":
-            claim = _claim(node, book.path)
-            if claim.id in [other.id for other in found]:
-                raise UserError(
-                    f"{book.path.name}: claim id {claim.id!r} is declared twice; give each claim its own id"
-                )
-            found[claim] = number
+def declared(book: Notebook) -> list[Claim]:
+    """The claims in a notebook, read from its `Claim(...)` calls without running it; hence literals only."""
+    calls = [call for _, call in book.nodes(ast.Call) if ast.unparse(call.func).split(".")[-1] == "Claim"]
+    found = [_claim(call, book.path) for call in calls]
+    if len({claim.id for claim in found}) < len(found):
+        raise UserError(f"{book.path.name}: a claim id is declared twice; give each claim its own id")
     return found
 
 

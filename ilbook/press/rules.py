@@ -1,7 +1,4 @@
-"""The rules for notebooks: form, what stands where, sizes; prose and code; guesses, questions and exercises.
-
-Code is looked at and never run; what ruff finds beside these, `notebooks.toml` says.
-"""
+"""The rules for notebooks, whose code is looked at and never run; what ruff finds, `notebooks.toml` says."""
 
 import ast
 import dis
@@ -54,7 +51,7 @@ LEAST = {"predict": 2, "concept": 3, "exercise": 1}  # calls of check on a page
 HEADING_OR_FORMULA = re.compile(
     r"^#{2,} +(?P<heading>.+)$|^\s*\$\$|^```\{math\}|\\begin\{(?:align|equation|gather)", re.MULTILINE
 )
-BASELINE = re.compile(r"baseline|cloning|regression", re.IGNORECASE)
+BASELINE = re.compile(r"baseline|cloning|regression", re.IGNORECASE)  # in the heading of a method that will fail
 
 
 def draft(book: Notebook) -> Iterator[Finding]:
@@ -115,13 +112,12 @@ def parameters(book: Notebook) -> Iterator[Finding]:
     except UserError as error:
         yield None, str(error)
         return
-    if [cell.tagged("parameters") for cell in book.code_cells] != [True] + [False] * (len(book.code_cells) - 1):
+    if [cell for cell in book.code_cells if cell.tagged("parameters")] != [book.code_cells[0]]:
         yield None, "the first code cell, and no other, is to have the tag 'parameters'; move or merge them"
     if not all("#" in line for line in book.code_cells[0].source.splitlines() if line.strip()):
         yield None, "a parameter has no comment; say what it means"
-    for key, value in (("profile", "lecture"), ("seed", 0)):
-        if values[key] != value:
-            yield None, f"{key} is not {value!r} in the file; set it back"
+    if (values["profile"], values["seed"]) != ("lecture", 0):
+        yield None, "profile is not 'lecture' or seed is not 0 in the file; set it back"
 
 
 def set_up(book: Notebook) -> Iterator[Finding]:
@@ -141,10 +137,7 @@ def sentinel(book: Notebook) -> Iterator[Finding]:
 
 
 def size(book: Notebook) -> Iterator[Finding]:
-    """As much code and prose as is right for a page, about half for a variant; a draft may have less.
-
-    Cells with guesses, questions, exercises and players do not count.
-    """
+    """As much code (without cells that teach) and prose as is right; a variant about half, a draft also less."""
     cells = [cell for cell in book.code_cells if not cell.tagged(*TEACHING)]
     lengths = [len(cell.source.strip().splitlines()) for cell in cells] or [0]
     words = sum(len(re.findall(r"\w[\w'’-]*", cell.words)) for _, cell in book.numbered("markdown"))
@@ -213,29 +206,17 @@ def profile(book: Notebook) -> Iterator[Finding]:
     starts = [call for _, call in book.nodes(ast.Call) if ast.unparse(call.func).endswith("Run.start")]
     allowed = {node for call in starts for node in ast.walk(call)}
     for number, node in book.nodes(ast.Name | ast.Attribute):
-        used = ast.unparse(node)
-        if (
-            used in ("profile", "run.profile")
-            and node not in allowed
-            and "parameters" not in book.cells[number - 1].tags
-        ):
-            yield number, f"`{used}` is used outside Run.start; use run.pick(smoke=, lecture=, full=)"
+        read = ast.unparse(node) if isinstance(node.ctx, ast.Load) and node not in allowed else ""
+        if read in ("profile", "run.profile"):
+            yield number, f"`{read}` is used outside Run.start; use run.pick(smoke=, lecture=, full=)"
 
 
 def claims(book: Notebook) -> Iterator[Finding]:
-    """Every claim is written out, declared before it is judged, and judged."""
+    """Every claim is written out; that it is declared before the data and judged in the end, the run sees to."""
     try:
-        declared = {claim.id: number for claim, number in results.declared(book).items()}
+        results.declared(book)
     except UserError as error:
         yield None, str(error)
-        return
-    calls = [(number, call) for number, call in book.nodes(ast.Call) if ast.unparse(call.func).endswith(".judge")]
-    judged = {getattr(call.args[0], "value", None): number for number, call in calls if call.args}
-    for claim, number in judged.items():
-        if declared.get(claim, number) >= number:
-            yield number, f"judges {claim!r}, which no earlier cell declares; declare it before the run"
-    for claim in declared.keys() - judged.keys():
-        yield declared[claim], f"declares {claim!r} and never judges it; call run.judge({claim!r}, ...)"
 
 
 def teaching(book: Notebook) -> Iterator[Finding]:
@@ -292,11 +273,7 @@ def _flow(code: CodeType) -> tuple[set[str], set[str], set[str]]:
 
 
 def failure_first(book: Notebook) -> Iterator[Finding]:
-    """The failure, in the cell with the tag `failure`, is seen before the first formula of its cure.
-
-    Before it a formula may stand only in a section whose heading names the plain method that is about to fail, such as
-    "Cloning: imitation as regression" or "The baseline".
-    """
+    """The failure, in the cell with the tag `failure`, is seen before any formula but those of what fails."""
     shown = next((number for number, cell in book.numbered("code") if "failure" in cell.tags), None)
     if shown is None:
         yield None, "no code cell has the tag 'failure'; put it on the cell that shows what the page is to mend"

@@ -1,7 +1,6 @@
 """Solutions of a page's exercises, in `solutions/<id>.py` beside its notebook, and wrong answers that checks refuse.
 
-A comment line `# exercise: 1` begins the solution of exercise "1", each line `# wrong: 1` a wrong answer to it; both
-replace the reader's part of the exercise cell. The site shows solutions folded; wrong answers are for tests alone.
+A line `# exercise: 1` begins the solution of exercise "1", each line `# wrong: 1` a wrong answer, for tests alone.
 """
 
 import re

@@ -23,10 +23,7 @@ COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
 def build(profile: str = "lecture") -> Path:
-    """Build the site from the notebooks as `ilbook run` executed them; returns its folder.
-
-    UserError when a notebook has no up-to-date executed version, or when the build gives a warning.
-    """
+    """Build the site from executed notebooks; its folder. UserError if one is out of date, or for a warning."""
     top = root()
     stage = put_together(top, profile)
     output, log = top / "build" / "book", top / "build" / "book.log"

@@ -100,7 +100,7 @@ def test_a_verdict_is_one_of_four():
 def test_declared_reads_without_running(tmp_path, call):
     source = f"raise SystemExit  # never run\n{DECLARE.replace('Claim(', call + '(')}"
     path = write_notebook(tmp_path / "n.ipynb", source)
-    assert results.declared(notebook.read(path)) == {Claim(**FIELDS): 1}
+    assert results.declared(notebook.read(path)) == [Claim(**FIELDS)]
 
 
 @pytest.mark.parametrize(
