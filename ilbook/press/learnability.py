@@ -98,8 +98,7 @@ def _measure(name: str, entry: dict, progress: TextIO | None) -> dict:
     table = evaluate(task, RecedingHorizon(policy, plain.n_exec, SEED), STARTS, "plain chunks").table
     estimate = wilson(int(table["success"].sum()), len(table))
     if progress:
-        interval = f"{estimate.effect:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
-        print(f"{name}: {interval}, n = {estimate.n}, trained {seconds:.0f} s", file=progress, flush=True)
+        print(f"{name}: {estimate.effect:.1%}, n = {estimate.n}, trained {seconds:.0f} s", file=progress, flush=True)
     return {
         "success": estimate.effect,
         **{key: getattr(estimate, key) for key in ("low", "high", "n")},

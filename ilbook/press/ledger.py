@@ -18,11 +18,7 @@ def file() -> Path:
 
 
 def rows() -> list[dict]:
-    """One row per published verdict: accepted and present verdict, whether the result is stale, and the problems.
-
-    A verdict that differs from the accepted one needs an entry in CHANGELOG.md that was not there when the old one was
-    accepted: the claim's id, followed by the new verdict.
-    """
+    """One row per published verdict; one that differs from the accepted needs an entry of CHANGELOG.md written since."""
     accepted, entries, found = _accepted(), _entries(), []
     for stored in results.published():
         for claim, record in (stored.claims or {None: {"verdict": None}}).items():
@@ -43,8 +39,7 @@ def _row(key: str, verdict: str | None, old: dict, stale: str, entries: list[str
             note = f"{change}, as CHANGELOG.md tells; record it with ilbook claims --accept"
         else:
             problems.append(
-                f"the verdict changed ({change}) and no new entry of CHANGELOG.md says '{claim}' and then '{verdict}'; "
-                "write one"
+                f"the verdict changed ({change}); tell of it in CHANGELOG.md: '{claim}' and then '{verdict}'"
             )
     row = {"id": None if claim == "None" else claim, "notebook": notebook, "profile": profile, "accepted": was}
     return row | {"verdict": verdict, "stale": bool(stale), "problems": problems, "note": note}

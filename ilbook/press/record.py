@@ -84,11 +84,11 @@ def plan(root: Path, path: Path, profile: str, seed: int | None, settings: list[
 @cache
 def _package() -> str:
     """One hash over all code and models of the package, but for the press, which only prints."""
-    files = [
-        file for file in (*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.xml")) if PACKAGE / "press" not in file.parents
-    ]
-    hashes = [(code_hash if file.suffix == ".py" else sha)(file.read_bytes()) for file in files]
-    return digest(dict(zip(map(str, files), hashes, strict=True)))
+    found = {}
+    for file in (*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.xml")):
+        if PACKAGE / "press" not in file.parents:
+            found[str(file.relative_to(PACKAGE))] = (code_hash if file.suffix == ".py" else sha)(file.read_bytes())
+    return digest(found)
 
 
 def load(plan: Plan) -> tuple[dict | None, str]:

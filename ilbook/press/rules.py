@@ -20,14 +20,10 @@ TAGS = {
 }  # fmt: skip
 Finding = tuple[int | None, str]  # cell number from 1, or None for the whole notebook; what is wrong and what to do
 SECTIONS = {  # in this order, other sections between them
-    "learning goals": r"learn|goals",
-    "claims": r"claim|verdict",
-    "where it fails": r"fails|limits",
-    "what we changed from the paper": r"changed|differs",
-    "exercises": r"exercise",
-    "summary": r"summary|in short",
+    "learning goals": r"learn|goals", "claims": r"claim|verdict", "where it fails": r"fails|limits",
+    "what we changed from the paper": r"changed|differs", "exercises": r"exercise", "summary": r"summary|in short",
     "references": r"reference|reading|next",
-}
+}  # fmt: skip
 CHANGES = ("data", "loss", "architecture", "sampler", "controller", "collection")
 PERCENT = re.compile(r"\b\d+(\.\d+)?\s?(%|percent|per cent)")
 FIXED_LEVEL = re.compile(r"\b95\s?(%|per ?cent)")  # the level of every interval: a convention, not a result
@@ -39,18 +35,12 @@ FORBIDDEN = (  # kind of cell, pattern, what to do
     ("markdown", NO_TEXT, "has no alt text; describe it"),
     ("markdown", FROM_WEB, "is loaded from the web; put it beside the pages"),
     ("markdown", r"\(attachment:[^)]*\)", "is an attached file; draw the picture in code, or put it beside the pages"),
-    (
-        "code",
-        r"\b(SystemExit|get_ipython)\b",
-        "has no place here; a notebook needs no shell and ends with run.finish()",
-    ),
+    ("code", r"\b(SystemExit|get_ipython)\b", "has no place here; a notebook ends with run.finish() and has no shell"),
     ("code", r"https?://\S*", "is a web address in code; a notebook loads nothing from the web"),
     ("code", ABSOLUTE, "is an absolute path; use run.out or a path inside the repository"),
 )
 LEAST = {"predict": 2, "concept": 3, "exercise": 1}  # calls of check on a page
-HEADING_OR_FORMULA = re.compile(
-    r"^#{2,} +(?P<heading>.+)$|^\s*\$\$|^```\{math\}|\\begin\{(?:align|equation|gather)", re.MULTILINE
-)
+HEADING_OR_FORMULA = re.compile(r"(?m)^##+ +(?P<heading>.+)$|^\s*\$\$|^```\{math\}|\\begin\{(align|equation|gather)")
 BASELINE = re.compile(r"baseline|cloning|regression", re.IGNORECASE)  # in the heading of a method that will fail
 
 
