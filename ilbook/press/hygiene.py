@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from ilbook.errors import UserError
@@ -37,12 +38,10 @@ class Problem:
 def check(paths: list[Path]) -> list[Problem]:
     """Every broken rule in the notebooks at `paths`."""
     books = [notebooks.read(path) for path in paths]
-    found = [
-        Problem(book.path.name, cell, rule.__name__.replace("_", "-"), message)
-        for book in books
-        for rule in rules.RULES
-        for cell, message in rule(book)
-    ]
+    found = []
+    for book, rule in product(books, rules.RULES):
+        name = rule.__name__.replace("_", "-")
+        found += [Problem(book.path.name, cell, name, message) for cell, message in rule(book)]
     return [*found, *_ruff(paths), *_copies(books)]
 
 

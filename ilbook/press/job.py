@@ -67,7 +67,6 @@ class Job:
 
     def environment(self) -> dict[str, str]:
         """The environment of the kernel."""
-        path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
         return {
             **os.environ,
             **dict.fromkeys(THREAD_VARIABLES, str(self.threads)),
@@ -75,7 +74,7 @@ class Job:
             "ILBOOK_OUT": str(self.scratch / "out"),
             "ILBOOK_TOKEN": self.plan.key,
             "ILBOOK_FRESH": "1" if self.fresh else os.environ.get("ILBOOK_FRESH", ""),
-            "PYTHONPATH": path,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         }
 

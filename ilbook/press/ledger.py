@@ -18,7 +18,7 @@ def file() -> Path:
 
 
 def rows() -> list[dict]:
-    """One row per published verdict; one that differs from the accepted needs an entry of CHANGELOG.md written since."""
+    """One row per published verdict; one that differs from the accepted needs an entry of CHANGELOG.md since."""
     accepted, entries, found = _accepted(), _entries(), []
     for stored in results.published():
         for claim, record in (stored.claims or {None: {"verdict": None}}).items():
@@ -61,10 +61,7 @@ def accept() -> list[str]:
 
 
 def publish(out: Path, notebook: str, profile: str) -> Path:
-    """Copy the finished run in folder `out` to the committed results; returns the file written.
-
-    Its verdicts go on record where the claim had none: a first verdict changes nothing.
-    """
+    """Copy the finished run in folder `out` to the committed results; the file. First verdicts go on record at once."""
     result = read_json(out / "result.json")
     if (result.get("notebook"), result.get("profile")) != (notebook, profile):
         raise UserError(f"{out / 'result.json'} is not a result of {notebook} in the {profile} profile; run it again")

@@ -38,10 +38,7 @@ FORMS = {  # how Python writes a value, and the same in words
 
 
 def load(source: Path | None = None) -> list[dict[str, Any]]:
-    """Read and check the table of methods (`source`, else data/methods.yml): one dict with `KEYS` per method.
-
-    Raises UserError, naming the file and the row, for the first thing that is wrong.
-    """
+    """The table of methods, checked: a dict with `KEYS` for each. UserError for the first mistake, with its place."""
     source = source or root() / "data" / "methods.yml"
     try:
         table = yaml.safe_load(source.read_text(encoding="utf-8"))

@@ -19,12 +19,15 @@ FORMULA_OR_CODE = re.compile(r"^```\{math\}.*?^```|\$\$.*?\$\$|\$[^$\n]+\$|`[^`]
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its kind ("code", "markdown" or "raw"), its source text, its tags and its untouched JSON."""
+    """One cell: its kind ("code", "markdown" or "raw"), its source text and its untouched JSON."""
 
     kind: str
     source: str
-    tags: tuple[str, ...]
     raw: dict
+
+    @property
+    def tags(self) -> list[str]:
+        return self.raw.get("metadata", {}).get("tags", [])
 
     @cached_property
     def tree(self) -> ast.Module:
@@ -102,18 +105,13 @@ def read(path: Path) -> Notebook:
     """Read one notebook file; UserError when it is missing or not a notebook."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        cells = tuple(_cell(cell) for cell in raw["cells"])
+        cells = tuple(Cell(cell["cell_type"], "".join(cell["source"]), cell) for cell in raw["cells"])
         version = (int(raw["nbformat"]), int(raw["nbformat_minor"]))
     except FileNotFoundError:
         raise UserError(f"there is no notebook at {path}; give the path of an .ipynb file") from None
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} is not a readable notebook ({error!r}); restore it from git") from None
     return Notebook(path, cells, raw.get("metadata", {}), version)
-
-
-def _cell(raw: dict) -> Cell:
-    tags = tuple(raw.get("metadata", {}).get("tags", ()))
-    return Cell(raw["cell_type"], "".join(raw["source"]), tags, raw)
 
 
 def paths(root: Path) -> list[Path]:

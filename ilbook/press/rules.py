@@ -227,10 +227,7 @@ def teaching(book: Notebook) -> Iterator[Finding]:
 
 
 def leak(book: Notebook) -> Iterator[Finding]:
-    """No result depends on a cell that teaches or only draws: no cell without such a tag reads a name that it binds.
-
-    A name that an untagged cell binds again is safe, unless a function that was written before reads it.
-    """
+    """No result depends on a cell that teaches or only draws: other cells and their functions read no name it bound."""
     leaked: dict[str, int] = {}  # name -> the tagged cell that bound it last
     needed: dict[str, int] = {}  # name -> the untagged cell with a function that reads it
     for number, cell in book.numbered("code"):
