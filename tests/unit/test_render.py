@@ -349,6 +349,7 @@ def test_trajectories_of_a_side_view_lie_on_the_things_in_its_picture():
     plt.close("all")
 
 
+
 CHILD = """
 import os, sys
 from ilbook.tasks.pusht import PushT
