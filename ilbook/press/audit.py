@@ -3,13 +3,12 @@
 import json
 import math
 import random
-from pathlib import Path
 from typing import TextIO
 
 from ilbook.errors import UserError
 from ilbook.page.claims import key_of, read_json, replications, replications_path
-from ilbook.paths import root, write_file
-from ilbook.press import execute, record, results
+from ilbook.paths import write_file
+from ilbook.press import execute, results
 from ilbook.press.results import Published
 
 ABOUT = ("machine", "python", "versions", "threads")  # where these differ, numbers may
@@ -20,10 +19,8 @@ OUTCOME = ("verdict", "effect", "low", "high")
 def run(pages: int, seeds: int, profile: str, draw: int | None, progress: TextIO) -> list[dict]:
     """Run `pages` published pages, drawn at random, once more and with `seeds` seeds that none has tried yet.
 
-    One row per run: {"notebook", "profile", "seed", "verdicts", "changed", "moved", "why", "ok"}; `seed` is null for
-    the repetition, of which `changed` lists verdicts, `moved` is the largest change of any number (null if more than
-    numbers changed), `why` what may explain it; without that it is not ok: the traces were fooled. Outcomes of other
-    seeds go to data/results/replications.json.
+    One row per run. Where it is repeated (`seed` null) `moved` is the largest change of a number, null if more changed
+    than numbers, and `why` is what may explain it. Outcomes of other seeds go to data/results/replications.json.
     """
     found = [result for result in results.published() if result.profile == profile]
     if not found:
@@ -58,7 +55,7 @@ def _again(old: Published, seed: int | None, progress: TextIO) -> dict:
     (done,) = execute.run([old.notebook], old.profile, seed, fresh=seed is None, progress=progress)
     if done["status"] not in execute.GOOD:
         return row | {"why": done["why"], "ok": False}
-    result, provenance = (read_json(_out(old, seed) / f"{name}.json") for name in ("result", "provenance"))
+    result, provenance = (read_json(done["out"] / f"{name}.json") for name in ("result", "provenance"))
     result.pop("token", None)
     new = Published(old.notebook, old.profile, result, provenance, "")
     row["verdicts"] = {name: claim["verdict"] for name, claim in new.claims.items()}
@@ -71,11 +68,6 @@ def _again(old: Published, seed: int | None, progress: TextIO) -> dict:
     other = [f"another {name}" for name in ABOUT if old.provenance.get(name) != provenance[name]]
     row["why"] = old.stale or ", ".join(other)
     return row | {"moved": moved if moved < math.inf else None, "ok": bool(row["why"]) or moved <= SAME}
-
-
-def _out(old: Published, seed: int | None) -> Path:
-    (path,) = root().glob(f"notebooks/*/{old.notebook}.ipynb")
-    return record.plan(root(), path, old.profile, seed, []).out
 
 
 def _moved(old: object, new: object) -> float:

@@ -6,20 +6,14 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from ilbook.errors import UserError, unknown
-from ilbook.press.layout import columns, interval
-
-ROW_KEYS = ("id", "status", "seconds", "peak_mb", "claims")
-CLAIM_KEYS = (
-    "id", "method", "notebook", "sentence", "verdict", "effect", "low", "high", "minimum", "n", "seeds",
-    "profile", "stale", "why", "commit", "smallest_visible", "replications",
-)  # fmt: skip
-FEW_VIDEOS = 3  # more than that: name their folder
+from ilbook.press.layout import GOOD, interval, table
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 good, 1 something failed, 2 wrong input, 130 interrupted)."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: no kernel is left behind
     try:
         arguments = _parser().parse_args(argv)
         with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
@@ -124,7 +119,7 @@ def _parser() -> Parser:
     export.add_argument("--video", action="store_true", help="pictures as h264: smaller, with small errors (lerobot)")
     for added in (import_, export):
         added.add_argument("--force", action="store_true", help="replace the target if it exists")
-        added.add_argument("--arrays", type=_listed, metavar="A,B", help="only these arrays (default: all)")
+        added.add_argument("--arrays", nargs="+", metavar="A", help="only these arrays (default: all)")
         added.add_argument("--fps", type=float, help="frames a second, where the source does not say")
     return parser
 
@@ -135,67 +130,54 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _listed(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _execute(a: argparse.Namespace) -> list[dict]:
-    """The rows of a run; SIGTERM ends it like Ctrl-C, so that no kernel is left behind."""
+def _execute(a: argparse.Namespace) -> tuple[list[dict], list[str]]:
+    """The rows of a run, and the notebooks that failed."""
     from ilbook.press import execute
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    options = {"fresh": a.fresh, "publish": a.publish, "timeout": a.timeout, "progress": sys.stderr}
-    return execute.run(a.ids, a.profile, a.seed, a.jobs, a.set, **options)
-
-
-def _failed(rows: list[dict]) -> list[str]:
-    from ilbook.press import execute
-
-    return [row["id"] for row in rows if row["status"] not in execute.GOOD]
+    options = {name: getattr(a, name) for name in ("profile", "seed", "jobs", "fresh", "publish", "timeout")}
+    rows = execute.run(a.ids, overrides=a.set, progress=sys.stderr, **options)
+    return rows, [row["id"] for row in rows if row["status"] not in GOOD]
 
 
 def _run(a: argparse.Namespace) -> Answer:
-    from ilbook.press import progress
-
-    rows = _execute(a)
-    text = "\n".join([progress.table(rows), *(line for row in rows for line in _where(row))])
-    return Answer([{key: row[key] for key in ROW_KEYS} for row in rows], text, int(bool(_failed(rows))))
-
-
-def _where(row: dict) -> list[str]:
-    """Where the page and the videos of one row lie."""
-    lines = []
-    if row["page"]:
-        what = "up to the error" if row["page"].name.endswith(".failed.html") else "page"
-        lines.append(f"{row['id']} {what}: {_near(row['page'])}")
-    videos = row["videos"]
-    if len(videos) > FEW_VIDEOS:
-        return [*lines, f"{row['id']} videos ({len(videos)}): {_near(videos[0].parent)}"]
-    return [*lines, *(f"{row['id']} video: {_near(video)}" for video in videos)]
-
-
-def _near(path: Path) -> str:
-    """`path` as one would type it from here."""
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    rows, failed = _execute(a)
+    shown, told, places = [], [], []
+    for row in rows:
+        verdicts = Counter(claim["verdict"] for claim in row["claims"])
+        shown.append(row | {"claims": ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())})
+        for claim in row["claims"]:
+            if claim["verdict"] != "not evaluated":
+                measured = f"effect {claim['effect']:+.3f}, 95 % interval {claim['low']:+.3f} to {claim['high']:+.3f}"
+                told.append(f"{row['id']}: {claim['id']} is {claim['verdict']} ({measured}, n = {claim['n']})")
+        if row["status"] in GOOD:
+            places.append(f"{row['id']} page: {os.path.relpath(row['page'])}")
+            places.append(f"{row['id']} numbers and videos: {os.path.relpath(row['out'])}")
+    # Numbers as wide as their headings, so that they are aligned on the right.
+    columns = "notebook: {id} | status: {status} | seconds: {seconds:7.1f} | peak MB: {peak_mb:7.0f} | claims: {claims}"
+    text = "\n".join([table(shown, columns), *told, *places])
+    kept = [{key: row[key] for key in ("id", "status", "seconds", "peak_mb", "claims")} for row in rows]
+    return Answer(kept, text, int(bool(failed)))
 
 
 def _book(a: argparse.Namespace) -> Answer:
     from ilbook.press import stage
 
-    failed = _failed(_execute(a))
+    _, failed = _execute(a)
     if failed:
         return Answer({"site": None, "failed": failed}, f"no site was built, because of {', '.join(failed)}", 1)
     print("Building the site", file=sys.stderr, flush=True)
     site = stage.build(a.profile)
-    return Answer({"site": _near(site), "failed": []}, f"site: {_near(site / 'index.html')}")
+    return Answer({"site": os.path.relpath(site), "failed": []}, f"site: {os.path.relpath(site / 'index.html')}")
 
 
 def _hygiene(a: argparse.Namespace) -> Answer:
     from ilbook.paths import root
     from ilbook.press import hygiene, notebook
 
-    paths = a.paths or notebook.paths(root())
-    stripped = [f"stripped {_near(path.resolve())}" for path in paths if hygiene.strip(path)] if a.strip else []
+    paths = a.paths or notebook.choose(root(), [])
+    stripped = (
+        [f"stripped {os.path.relpath(path.resolve())}" for path in paths if hygiene.strip(path)] if a.strip else []
+    )
     problems = hygiene.check(paths)
     last = f"{len(paths)} notebooks checked, {len(problems)} problems"
     text = "\n".join([*stripped, *map(str, problems), last])
@@ -206,7 +188,7 @@ def _new(a: argparse.Namespace) -> Answer:
     from ilbook.press import new
 
     paths, then = new.stamp(a.kind, a.name)
-    lines = [*(f"written: {_near(path)}" for path in paths), "type next:", *(f"  {line}" for line in then)]
+    lines = [*(f"written: {os.path.relpath(path)}" for path in paths), "type next:", *(f"  {line}" for line in then)]
     return Answer({"written": [str(path) for path in paths], "next": then}, "\n".join(lines))
 
 
@@ -215,13 +197,13 @@ def _claims(a: argparse.Namespace) -> Answer:
 
     if a.check or a.accept:
         return _check_claims(a.accept)
-    rows = [{key: row[key] for key in CLAIM_KEYS} for row in results.rows()]
-    lines = [("claim", "notebook", "profile", "verdict", "effect (95 % interval)", "minimum", "n", "seeds", "")]
-    for row in rows:
-        where = (row["id"], row["notebook"], row["profile"])
-        sample = (f"{row['minimum']:g}", _or_dash(row["n"]), _or_dash(row["seeds"]))
-        lines.append((*where, row["verdict"], interval(row), *sample, "stale" if row["stale"] else ""))
-    return Answer(rows, columns(lines) if rows else "no notebook declares a claim")
+    rows = results.rows()
+    shown = [row | {"effect": interval(row), "old": "stale" if row["stale"] else ""} for row in rows]
+    columns = (
+        "claim: {id} | notebook: {notebook} | profile: {profile} | verdict: {verdict} | "
+        "effect (95 % interval): {effect} | minimum: {minimum:g} | n: {n} | seeds: {seeds} | : {old}"
+    )
+    return Answer(rows, table(shown, columns) if rows else "no notebook declares a claim")
 
 
 def _check_claims(accept: bool) -> Answer:
@@ -242,45 +224,40 @@ def _check_claims(accept: bool) -> Answer:
 def _audit(a: argparse.Namespace) -> Answer:
     from ilbook.press import audit
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     rows = audit.run(a.pages, a.seeds, a.profile, a.draw, sys.stderr)
     return Answer(rows, "\n".join(map(audit.words, rows)), int(not all(row["ok"] for row in rows)))
-
-
-def _or_dash(value: object) -> str:
-    return "–" if value is None else str(value)
 
 
 def _methods(a: argparse.Namespace) -> Answer:
     from ilbook.press import methods
 
     rows = methods.rows()
-    lines = [("method", "year", "part", "status", "notebook", "claims")]
-    for row in rows:
-        found = _or_dash(row["notebook"]), ", ".join(row["claims"]) or "–"
-        lines.append((row["slug"], str(row["year"]), row["part"], row["status"], *found))
-    return Answer(rows, columns(lines))
+    shown = [row | {"claims": ", ".join(row["claims"]) or None} for row in rows]
+    columns = (
+        "method: {slug} | year: {year} | part: {part} | status: {status} | notebook: {notebook} | claims: {claims}"
+    )
+    return Answer(rows, table(shown, columns))
 
 
 def _tasks(a: argparse.Namespace) -> Answer:
     from ilbook import tasks
 
     rows = tasks.describe()
-    lines = [("task", "Gymnasium id", "obs", "action", "Hz", "steps", "what it is")]
-    for row in rows:
-        sizes = (f"{row[key]:g}" for key in ("obs", "action", "hz", "max_steps"))
-        lines.append((row["name"], row["gym_id"], *sizes, row["summary"]))
-    shifts = [("task", "perturbation", "what strength 1 does")]
-    shifts += [(row["name"], name, effect) for row in rows for name, effect in row["perturbations"].items()]
-    return Answer(rows, f"{columns(lines)}\n\n{columns(shifts)}")
+    columns = (
+        "task: {name} | Gymnasium id: {gym_id} | obs: {obs} | action: {action} | Hz: {hz:g} | steps: {max_steps} | "
+        "what it is: {summary}"
+    )
+    shifts = [{**row, "shift": shift, "effect": text} for row in rows for shift, text in row["perturbations"].items()]
+    effects = table(shifts, "task: {name} | perturbation: {shift} | what strength 1 does: {effect}")
+    return Answer(rows, f"{table(rows, columns)}\n\n{effects}")
 
 
 def _doctor(a: argparse.Namespace) -> Answer:
     from ilbook.press import doctor
 
     rows = doctor.checks()
-    lines = [f"{'ok  ' if row['ok'] else 'FAIL'}  {row['check']}: {row['detail']}" for row in rows]
-    lines = [line if row["ok"] else f"{line}\n      {row['fix']}" for line, row in zip(lines, rows, strict=True)]
+    ok, fail = "ok    {check}: {detail}", "FAIL  {check}: {detail}\n      {fix}"
+    lines = [(ok if row["ok"] else fail).format(**row) for row in rows]
     return Answer(rows, "\n".join(lines), int(not all(row["ok"] for row in rows)))
 
 
@@ -302,11 +279,8 @@ def _data_learn(a: argparse.Namespace) -> Answer:
     from ilbook.press import learnability
 
     rows = learnability.measure(a.names, progress=sys.stderr)
-    lines = [("data set", "success (95 % interval)", "n", "trained")]
-    for row in rows:
-        success = f"{row['success']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-        lines.append((row["set"], success, str(row["n"]), f"{row['train_seconds']} s"))
-    return Answer(rows, columns(lines))
+    success = "success (95 % interval): {success:.3f} ({low:.3f} to {high:.3f})"
+    return Answer(rows, table(rows, f"data set: {{set}} | {success} | n: {{n}} | trained: {{train_seconds}} s"))
 
 
 def _data_describe(a: argparse.Namespace) -> Answer:
@@ -322,9 +296,8 @@ def _data_describe(a: argparse.Namespace) -> Answer:
         rows[name] = describe(episodes, tasks.get(entries[name]["task"]).control_hz)
     if a.human is not None:
         rows["human pusht"] = human.write_figures(a.human)
-    lines = [("data set", *next(iter(rows.values())))]
-    lines += [(name, *(f"{value:.4g}" for value in row.values())) for name, row in rows.items()]
-    return Answer(rows, columns(lines))
+    columns = ["data set: {set}", *(f"{key}: {{{key}:.4g}}" for key in next(iter(rows.values())))]
+    return Answer(rows, table([{"set": name, **row} for name, row in rows.items()], " | ".join(columns)))
 
 
 def _data_import(a: argparse.Namespace) -> Answer:

@@ -10,7 +10,6 @@ import numpy as np
 
 from ilbook import experts, tasks
 from ilbook.data import files, manifest, video
-from ilbook.data.episodes import Episodes
 from ilbook.data.manifest import FILM_EPISODES, FILM_SIDE
 from ilbook.errors import UserError, unknown
 from ilbook.paths import root
@@ -18,6 +17,7 @@ from ilbook.rollout import record
 
 QUALITY = 26  # constant rate factor of the films: the mean error stays under two of 255 grey levels
 KEY_FRAMES = 250  # the films are read from the beginning, so few frames need to stand alone
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -45,10 +45,7 @@ RECIPES = {
 
 
 def make(name: str, out: str | Path | None = None, seed: int | None = None, n: int | None = None) -> Path:
-    """Have the expert demonstrate what a recipe says and write the episodes; returns the file.
-
-    Without `out` the file is the shipped one and the manifest is updated.
-    """
+    """Have the expert demonstrate what a recipe says; the file, which without `out` is shipped and listed."""
     if name not in RECIPES:
         raise unknown("data set", name, RECIPES)
     recipe = RECIPES[name]
@@ -59,7 +56,12 @@ def make(name: str, out: str | Path | None = None, seed: int | None = None, n: i
     file = root() / "data" / relative if out is None else Path(out)
     if file.suffix != ".npz":
         raise UserError(f"{file.name}: demonstrations are written as .npz; name it {file.stem}.npz")
-    episodes, generator = _demonstrate(recipe, n, seed)
+    expert = experts.get(recipe.task)
+    if recipe.skill is None:
+        generator, episodes = f"demonstrate, {recipe.task}", record.demonstrate(expert, n, seed)
+    else:
+        generator = f"demonstrate_graded, {recipe.task}, {recipe.skill}"
+        episodes = record.demonstrate_graded(expert, n, seed, recipe.skill)
     files.save(file, episodes)
     videos = _films(file, recipe.task) if recipe.pixels else []
     if out is None:
@@ -70,13 +72,12 @@ def make(name: str, out: str | Path | None = None, seed: int | None = None, n: i
             "bytes": file.stat().st_size + sum(video.stat().st_size for video in videos),
             "episodes": len(episodes),
             "steps": episodes.n_steps,
-            "generator": generator,
+            "generator": f"ilbook.rollout.record.{generator}",
             "seed": seed,
             "engine": f"mujoco {mujoco.__version__}",
         }
-        if videos:
-            entry["frames"] = {video.name: manifest.sha256(video) for video in videos}
-        manifest.record(name, entry)
+        frames = {"frames": {video.name: manifest.sha256(video) for video in videos}} if videos else {}
+        manifest.record(name, entry | frames)
     return file
 
 
@@ -91,11 +92,3 @@ def _films(file: Path, task_name: str) -> list[Path]:
         writer.add(task().render(part["state"].astype(np.float64), FILM_SIDE))
         writer.close()
     return films
-
-
-def _demonstrate(recipe: Recipe, n: int, seed: int) -> tuple[Episodes, str]:
-    expert = experts.get(recipe.task)
-    if recipe.skill is not None:
-        made = record.demonstrate_graded(expert, n, seed, recipe.skill)
-        return made, f"ilbook.rollout.record.demonstrate_graded, {recipe.task}, {recipe.skill}"
-    return record.demonstrate(expert, n, seed), f"ilbook.rollout.record.demonstrate, {recipe.task}"

@@ -1,9 +1,9 @@
 """Look at the machine before it disappoints: each check says what it found and, when it fails, what to do."""
 
 import os
+import platform
 import re
 import shutil
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -13,17 +13,15 @@ from ilbook import paths
 from ilbook.draw import gl
 from ilbook.errors import UserError
 
-OLDEST_PYTHON = (3, 11)
 LEAST_DISK_GB = 1.0  # executed notebooks, trainings and the site take about a third of it
 FEW = 4  # wrong packages named in one line
-CLIP = "color=size=64x48:duration=0.2"  # as ffmpeg's own source of pictures
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ILBOOK_THREADS")
 
 
 def checks() -> list[dict[str, Any]]:
     """One row per check: {check, ok, detail, fix}; `fix` is "" where all is well. Never raises for a bad machine."""
     rows = []
-    for check in (_python, _packages, _gl, _video, _threads, _disk):
+    for check in (_packages, _gl, _video, _threads, _disk):
         try:
             detail, fix = check()
         except UserError as error:
@@ -32,30 +30,14 @@ def checks() -> list[dict[str, Any]]:
     return rows
 
 
-def _python() -> tuple[str, str]:
-    detail = f"Python {'.'.join(map(str, sys.version_info[:3]))}"
-    if sys.version_info < OLDEST_PYTHON:
-        return detail, "install Python 3.11 or newer, remove .venv and type: make env"
-    return detail, ""
-
-
 def _packages() -> tuple[str, str]:
     """The installed versions against the lock; a local part such as +cpu does not count."""
-    path = paths.root() / "requirements.lock"
-    try:
-        locked = read_lock(path)
-    except OSError as error:
-        return f"{path.name}: {error.strerror}", "get requirements.lock back from the repository"
-    wrong = []
-    for name, wanted in locked.items():
-        try:
-            installed = metadata.version(name).partition("+")[0]
-        except metadata.PackageNotFoundError:
-            installed = "missing"
-        if installed != wanted:
-            wrong.append(f"{name} is {installed}, locked {wanted}")
+    installed = {_name(found.name): found.version.partition("+")[0] for found in metadata.distributions()}
+    locked = read_lock(paths.root() / "requirements.lock")
+    found = {name: installed.get(name, "missing") for name in locked}
+    wrong = [f"{name} is {found[name]}, locked {wanted}" for name, wanted in locked.items() if found[name] != wanted]
     if not wrong:
-        return f"{len(locked)} packages as in requirements.lock", ""
+        return f"{len(locked)} packages as in requirements.lock, Python {platform.python_version()}", ""
     more = f" and {len(wrong) - FEW} more" if len(wrong) > FEW else ""
     detail = f"{len(wrong)} of {len(locked)} packages differ: {', '.join(wrong[:FEW])}{more}"
     if (Path(sys.prefix) / "conda-meta").is_dir():
@@ -63,19 +45,20 @@ def _packages() -> tuple[str, str]:
     return detail, "remove .venv and type: make env"
 
 
+def _name(name: str) -> str:
+    """As package indices compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def read_lock(path: Path) -> dict[str, str]:
-    """The pins of a lock file: {normalised name: version}. Raises UserError for a line that is not `name==version`."""
-    pins = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        line = line.partition("#")[0].strip()
-        match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)==([\w.!]+)", line)
-        if match:
-            pins[re.sub(r"[-_.]+", "-", match[1]).lower()] = match[2]
-        elif line:
-            raise UserError(f"{path.name}, line {number}: {line!r} is not of the form name==version; run `make lock`")
-    if not pins:
-        raise UserError(f"{path.name} pins no package; run `make lock`")
-    return pins
+    """The pins of a lock file: {normalised name: version}. UserError for a line that is not `name==version`."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    lines = [line for line in re.sub("#.*", "", text).splitlines() if line.strip()]
+    pins = [re.fullmatch(r"\s*([A-Za-z0-9][\w.-]*)==([\w.!]+)\s*", line) for line in lines]
+    if not pins or None in pins:
+        bad = next((line for line, pin in zip(lines, pins, strict=True) if pin is None), "nothing")
+        raise UserError(f"{path.name} holds {bad!r} where name==version should stand; get it back, or run `make lock`")
+    return {_name(pin[1]): pin[2] for pin in pins}
 
 
 def _gl() -> tuple[str, str]:
@@ -86,20 +69,17 @@ def _gl() -> tuple[str, str]:
 
 
 def _video() -> tuple[str, str]:
-    """Encode a short clip with the ffmpeg that the videos of the book use."""
-    again = "type: make env; if that does not help, set IMAGEIO_FFMPEG_EXE to an ffmpeg that knows libx264"
-    try:
-        command = [paths.ffmpeg(), "-v", "error", "-f", "lavfi", "-i", CLIP, "-c:v", "libx264", "-f", "null", "-"]
-        child = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=60)
-    except paths.NoEncoder as error:
-        return f"no ffmpeg: {error.__cause__}", again
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"ffmpeg did not run: {error}", again
-    if child.returncode:
-        return f"ffmpeg could not encode a clip: {(child.stderr.strip().splitlines() or ['no message'])[-1]}", again
-    import imageio_ffmpeg
+    """Encode a short film as pages do."""
+    import numpy as np
 
-    return f"ffmpeg {imageio_ffmpeg.get_ffmpeg_version()} encoded a clip", ""
+    from ilbook.page import media
+
+    try:
+        media.encode(np.zeros((3, 48, 64, 3), np.uint8), fps=10)
+    except paths.NoEncoder as error:
+        again = "type: make env; if that does not help, set IMAGEIO_FFMPEG_EXE to an ffmpeg that knows libx264"
+        return f"ffmpeg encodes no film: {(str(error.__cause__).strip().splitlines() or ['no message'])[-1]}", again
+    return "ffmpeg encoded a film", ""
 
 
 def cores() -> int:
@@ -109,7 +89,7 @@ def cores() -> int:
 
 def _threads() -> tuple[str, str]:
     """More threads than cores, or threads that spin while another process works, cost a factor of ten or more."""
-    detail = f"{cores()} core{'s' * (cores() > 1)}"
+    detail = f"{cores()} core{'s' * (cores() > 1)}, load {os.getloadavg()[0]:.1f}"
     for name in filter(os.environ.__contains__, THREAD_VARIABLES):
         given = os.environ[name]
         detail += f", {name}={given}"
@@ -117,7 +97,7 @@ def _threads() -> tuple[str, str]:
             return detail, f"unset {name}, or set it to a number from 1 to {cores()}"
     if os.environ.get("OMP_WAIT_POLICY", "").upper() == "ACTIVE":
         return f"{detail}, OMP_WAIT_POLICY=ACTIVE", "unset OMP_WAIT_POLICY: waiting threads take the other jobs' cores"
-    return f"{detail}, load {os.getloadavg()[0]:.1f}", ""
+    return detail, ""
 
 
 def _disk() -> tuple[str, str]:

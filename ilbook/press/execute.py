@@ -1,27 +1,24 @@
 """Execute notebooks with papermill: several at a time, resumable, each one once per content key."""
 
-import os
 import shutil
-import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import psutil
+from tqdm import tqdm
 
 from ilbook.errors import UserError
 from ilbook.page.run import check_profile
 from ilbook.paths import root
 from ilbook.press import doctor, ledger, record
 from ilbook.press import notebook as notebooks
-from ilbook.press.progress import Display
+from ilbook.press.layout import GOOD
 from ilbook.press.record import Plan
 
-if TYPE_CHECKING:
-    from ilbook.press.job import Job
-
 LIMITS = {"smoke": 120.0, "lecture": 900.0, "full": 3600.0}  # seconds for a whole notebook
-GOOD = ("ok", "reused")
 TICK = 0.25  # seconds between two looks at memory and time limit
 
 
@@ -30,114 +27,79 @@ def run(
     profile: str = "lecture",
     seed: int | None = None,
     jobs: int = 1,
-    overrides: tuple[str, ...] | list[str] = (),
+    overrides: Sequence[str] = (),
     *,
     fresh: bool = False,
     publish: bool = False,
     timeout: float | None = None,
     progress: TextIO | None = None,
 ) -> list[dict]:
-    """Execute the notebooks `ids` (all if empty); one row {id, status, seconds, peak_mb, claims, ...} for each.
+    """Execute the notebooks `ids` (all if empty); a row for each: id, status, seconds, peak_mb, claims, why, page, out.
 
-    `overrides` are texts "name=value". A row also has `why` and `trace` (what went wrong), `page` and `videos`
-    (paths, or None). Raises UserError before anything runs if an argument is wrong.
+    `overrides` are texts "name=value". Raises UserError before anything runs if an argument is wrong.
     """
     check_profile(profile)
-    if jobs < 1:
-        raise UserError(f"--jobs {jobs} is not possible; give a whole number from 1 up")
-    if timeout is not None and timeout <= 0:
-        raise UserError(f"--timeout {timeout:g} is not possible; give seconds above 0")
+    for name, value in (("jobs", jobs), ("timeout", timeout)):
+        if value is not None and value <= 0:
+            raise UserError(f"--{name} {value:g} is not possible; give a number above 0")
     top = root()
     plans = [record.plan(top, path, profile, seed, list(overrides)) for path in notebooks.choose(top, ids)]
-    if publish:
-        _check_publishable(plans, profile)
-    display = Display(progress, len(plans))
+    for plan in plans if publish else ():
+        others = [*plan.changed, *(["the smoke profile"] if profile == "smoke" else [])]
+        if others:
+            raise UserError(f"what differs from the notebook as it stands cannot be published; leave out {others[0]}")
     rows: dict[str, dict] = {}
     waiting = []
+
+    def say(text: str) -> None:
+        if progress is not None:
+            tqdm.write(text, file=progress)
+
+    def done(plan: Plan, row: dict, when: str = "") -> None:
+        row = {"why": "", "trace": [], "source": "", **row, "page": plan.file(".html"), "out": plan.out}
+        rows[plan.name] = row
+        problem = [*filter(None, [row["why"]]), *(f"| {line}" for line in row["source"].splitlines()), *row["trace"]]
+        line = f"[{len(rows)}/{len(plans)}] {row['id']}  {row['status']}  {when}{row['seconds']:.1f} s"
+        say("\n      ".join([line, *problem]))
+
     for plan in plans:
         _sweep(plan.folder)
-        old = None if fresh else record.load(plan)
-        again = record.why_again(plan, old) if old else ""
-        if old and not again:
-            rows[plan.name] = _row(plan, "reused", old["seconds"], old["peak_mb"], old["claims"])
-            display.done(rows[plan.name], age=time.time() - old["time"])
+        old, changed = (None, "") if fresh else record.load(plan)
+        if old:
+            when = f"run on {datetime.fromtimestamp(old.pop('time')):%Y-%m-%d at %H:%M} in "
+            done(plan, {"id": plan.notebook.id, "status": "reused", **old}, when)
             continue
-        if again:
-            display.note(f"{plan.name}: running again, because {again} changed")
+        if changed:
+            say(f"{plan.name}: running again, because {changed} changed")
         waiting.append(plan)
     if waiting:
-        _run_all(waiting, jobs, timeout or LIMITS[profile], fresh, display, rows)
+        jobs = min(jobs, len(waiting))
+        threads = max(1, doctor.cores() // jobs)
+        say(f"Running {len(waiting)} of {len(plans)} notebooks ({profile}), {jobs} at a time, threads each: {threads}")
+        _run_all(waiting, jobs, (threads, timeout or LIMITS[profile], fresh, progress), done)
     for plan in plans if publish else ():
         if rows[plan.name]["status"] in GOOD:
             file = ledger.publish(plan.out, plan.notebook.id, profile)
-            display.note(f"{plan.name}: published as {file.relative_to(top)}")
+            say(f"{plan.name}: published as {file.relative_to(top)}")
     return [rows[plan.name] for plan in plans]
 
 
-def _check_publishable(plans: list[Plan], profile: str) -> None:
-    if profile == "smoke":
-        raise UserError("a smoke run evaluates no claim and cannot be published; use --profile lecture or full")
-    for plan in plans:
-        if plan.changed:
-            names = ", ".join(plan.changed)
-            raise UserError(f"only a run with the notebook's own parameters can be published; leave out {names}")
-
-
-def cores() -> int:
-    """Cores that this process may use; $ILBOOK_THREADS, when set, is the most we take."""
-    given = os.environ.get("ILBOOK_THREADS", "")
-    return min(doctor.cores(), int(given)) if given.isdecimal() and int(given) > 0 else doctor.cores()
-
-
-def _run_all(plans: list[Plan], jobs: int, limit: float, fresh: bool, display: Display, rows: dict[str, dict]) -> None:
-    """Run `plans`, each in a thread, and put their rows into `rows`; meanwhile look after limits and show progress."""
+def _run_all(plans: list[Plan], jobs: int, settings: tuple, done: Callable[[Plan, dict], None]) -> None:
+    """Run `plans`, each in a thread, and tell `done` how each ended; meanwhile look after limits."""
     from ilbook.press.job import Job  # brings papermill along, which takes a second
 
-    jobs = min(jobs, len(plans))
-    threads = max(1, cores() // jobs)
-    display.start(len(plans), plans[0].profile, jobs, threads)
     with ThreadPoolExecutor(jobs) as pool:
-        todo = {pool.submit(job.run): job for job in (Job(plan, threads, limit, fresh) for plan in plans)}
+        todo = {pool.submit(job.run): job for job in (Job(plan, *settings) for plan in plans)}
         try:
             while todo:
                 for future in wait(todo, TICK, FIRST_COMPLETED).done:
-                    future.result()
-                    job = todo.pop(future)
-                    rows[job.plan.name] = row = _ended(job)
-                    display.done(row)
-                running = [job for job in todo.values() if job.begun is not None]
-                for job in running:
+                    done(todo.pop(future).plan, future.result())
+                for job in todo.values():
                     job.watch()
-                display.update([(job.plan.notebook.id, job.cell, job.cells) for job in running])
         finally:
-            display.bar.close()
             for job in todo.values():
                 job.stop()
             pool.shutdown(cancel_futures=True)
-
-
-def _ended(job: "Job") -> dict:
-    row = _row(job.plan, job.status, round(job.seconds, 1), round(job.peak / 2**20, 1), job.claims, job.why)
-    if job.status != "ok":
-        source = job.plan.notebook.code_cells[job.cell - 1].source if job.cell else None
-        row |= {"trace": job.trace, "source": source, "page": job.page}
-    return row
-
-
-def _row(plan: Plan, status: str, seconds: float, peak_mb: float, found: list[dict], why: str = "") -> dict:
-    good = status in GOOD
-    return {
-        "id": plan.notebook.id,
-        "status": status,
-        "seconds": seconds,
-        "peak_mb": peak_mb,
-        "claims": found,
-        "why": why,
-        "trace": None,
-        "source": None,
-        "page": plan.file(".html") if good else None,
-        "videos": sorted(plan.out.rglob("*.mp4")) if good else [],
-    }
 
 
 def _sweep(folder: Path) -> None:

@@ -2,24 +2,21 @@
 
 import re
 from collections import Counter
-from pathlib import Path
 
 from ilbook.page.claims import VERDICTS
 from ilbook.paths import root
 from ilbook.press import learnability, methods, results
 from ilbook.press import notebook as notebooks
-from ilbook.press.layout import interval
+from ilbook.press.layout import cells, interval
 
 BADGES = {  # word -> colour of its badge; failures are shown as loudly as successes
-    "supported": "success",
-    "contradicted": "danger",
-    "inconclusive": "warning",
-    "not evaluated": "secondary",
-    "planned": "light",
-    "draft": "secondary",
-    "faithful": "info",
-    "reproduced": "success",
-}
+    "supported": "success", "contradicted": "danger", "inconclusive": "warning", "not evaluated": "secondary",
+    "planned": "light", "draft": "secondary", "faithful": "info", "reproduced": "success",
+}  # fmt: skip
+COLUMNS = (
+    "claim: {sentence} (`{id}`) | profile: {profile} | verdict: {verdict} | effect (95 % interval): {interval} | "
+    "asked for: {minimum:g} | could be seen: {smallest_visible:.3f} | sample: {sample} | commit: {commit}"
+)
 
 
 def badge(word: str) -> str:
@@ -32,21 +29,16 @@ def _plain(text: object) -> str:
     return re.sub(r"([\\`*_{}\[\]<>$|#])", r"\\\1", " ".join(str(text).split()))
 
 
-def _paths() -> dict[str, Path]:
-    return {path.stem: path for path in notebooks.paths(root())}
+def _page(notebook: str) -> tuple[str, str]:
+    """The title of a notebook and a link to its page, by its id."""
+    (book,) = map(notebooks.read, notebooks.choose(root(), [notebook]))
+    return book.title, f"{{doc}}`{book.part}/{notebook}`"
 
 
-def _page(notebook: str) -> str:
-    """A link to the page of a notebook, by its id."""
-    return f"{{doc}}`{_paths()[notebook].parent.name}/{notebook}`"
-
-
-def _title(notebook: str) -> str:
-    return notebooks.read(_paths()[notebook]).cells[0].source.splitlines()[0].lstrip("# ").strip()
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    return ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
+def _table(rows: list[dict], columns: str) -> str:
+    """A Markdown table, as `layout.cells` says."""
+    head, *lines = cells(rows, columns)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
 
 
 def ledger() -> str:
@@ -60,25 +52,26 @@ def ledger() -> str:
         stale = sum(row["stale"] for row in rows if row["profile"] == profile)
         words = ", ".join(f"{badge(verdict)} {counts[verdict]}" for verdict in VERDICTS)
         lines.append(f"- Profile `{profile}`: {words}" + (f"; {{bdg-dark}}`stale` {stale}" if stale else ""))
-    head = ("claim", "profile", "verdict", "effect (95 % interval)", "asked for", "could be seen", "sample", "commit")
     for name in dict.fromkeys(row["notebook"] for row in rows):
-        lines += ["", f"## {_title(name)}", "", f"Declared and judged in {_page(name)}.", ""]
+        title, link = _page(name)
+        lines += ["", f"## {title}", "", f"Declared and judged in {link}.", ""]
         mine = [row for row in rows if row["notebook"] == name]
-        lines += _table(head, [_line(row) for row in mine])
+        lines.append(_table([_line(row) for row in mine], COLUMNS))
         stale = {row["profile"]: row["why"] for row in mine if row["stale"]}
         lines += ["", *(f"- The {profile} result is stale: {_plain(why)}." for profile, why in stale.items())]
     return "\n".join(lines)
 
 
-def _line(row: dict) -> tuple[str, ...]:
-    sentence = f"{_plain(row['sentence'])} (`{row['id']}`)"
-    verdict = badge(row["verdict"]) + (" {bdg-dark}`stale`" if row["stale"] else "")
-    verdict += f"; {row['replications']}" if row["replications"] else ""
-    visible = "–" if row["smallest_visible"] is None else f"{row['smallest_visible']:.3f}"
+def _line(row: dict) -> dict:
+    stale = " {bdg-dark}`stale`" if row["stale"] else ""
     seeds = {0: "no training", 1: "1 seed"}.get(row["seeds"], f"{row['seeds']} seeds")
-    sample = "–" if row["effect"] is None else f"n = {row['n']}, {seeds}"
-    commit = f"`{row['commit']}`" if row["commit"] else "–"
-    return sentence, row["profile"], verdict, interval(row), f"{row['minimum']:g}", visible, sample, commit
+    return row | {
+        "sentence": _plain(row["sentence"]),
+        "verdict": f"{badge(row['verdict'])}{stale}{'; ' if row['replications'] else ''}{row['replications'] or ''}",
+        "interval": interval(row),
+        "sample": None if row["effect"] is None else f"n = {row['n']}, {seeds}",
+        "commit": row["commit"] and f"`{row['commit']}`",
+    }
 
 
 def method_map() -> str:
@@ -93,48 +86,44 @@ def method_map() -> str:
         mine = [row for row in rows if row["part"] == part]
         if mine:
             lines += ["", f"## {caption}", ""]
-            lines += _table(("method", "year", "status", "page", "claims"), [_method(row, verdicts) for row in mine])
+            columns = "method: {title} | year: {year} | status: {status} | page: {page} | claims: {claims}"
+            lines.append(_table([_method(row, verdicts) for row in mine], columns))
     return "\n".join(lines)
 
 
-def _method(row: dict, verdicts: dict[tuple[str, str], list[str]]) -> tuple[str, ...]:
-    title = _plain(row["title"])
-    if row["arxiv"]:
-        title = f"[{title}](https://arxiv.org/abs/{row['arxiv']})"
-    page = _page(row["notebook"]) if row["notebook"] else "–"
-    tested = []
+def _method(row: dict, verdicts: dict[tuple[str, str], list[str]]) -> dict:
+    title, tested = _plain(row["title"]), []
     for claim in row["claims"]:
         words = dict.fromkeys(verdicts[row["slug"], claim])
         decided = [word for word in words if word != "not evaluated"]
         tested.append(f"`{claim}` " + " ".join(badge(word) for word in decided or words))
-    return title, str(row["year"]), badge(row["status"]), page, ", ".join(tested) or "–"
+    return row | {
+        "title": f"[{title}](https://arxiv.org/abs/{row['arxiv']})" if row["arxiv"] else title,
+        "status": badge(row["status"]),
+        "page": row["notebook"] and _page(row["notebook"])[1],
+        "claims": ", ".join(tested) or None,
+    }
 
 
 def data_sets() -> str:
     """The shipped demonstrations and how well a plain policy clones each, as a table."""
     from ilbook.press.demos import RECIPES
 
-    head = ("set", "what it is", "episodes", "steps", "size", "success of a plain clone (95 % interval)", "n")
-    return "\n".join(_table(head, [_set(row, RECIPES[row["set"]].what) for row in learnability.rows()]))
-
-
-def _set(row: dict, what: str) -> tuple[str, ...]:
-    result = row["result"]
-    if result is None:
-        success, n = badge("not evaluated"), "–"
-    else:
-        success = f"{result['success']:.3f} ({result['low']:.3f} to {result['high']:.3f})"
-        success += " {bdg-dark}`stale`" if row["stale"] else ""
-        n = str(result["n"])
-    size = f"{row['bytes'] / 1e3:,.0f} kB"
-    return f"`{row['set']}`", _plain(what), str(row["episodes"]), f"{row['steps']:,}", size, success, n
+    rows = []
+    for row in learnability.rows():
+        result = {"n": None, **(row["result"] or {})}
+        success = (
+            "{success:.3f} ({low:.3f} to {high:.3f})".format(**result) if row["result"] else badge("not evaluated")
+        )
+        stale = " {bdg-dark}`stale`" if row["stale"] else ""
+        what = _plain(RECIPES[row["set"]].what)
+        rows.append({**row, "what": what, "kb": row["bytes"] / 1e3, "success": success + stale, "n": result["n"]})
+    columns = "set: `{set}` | what it is: {what} | episodes: {episodes} | steps: {steps:,} | size: {kb:,.0f} kB"
+    return _table(rows, columns + " | success of a plain clone (95 % interval): {success} | n: {n}")
 
 
 def plain_policies() -> str:
     """The settings of the plain policy for each task, as a table."""
-    rows = []
-    for task, p in learnability.PLAIN.items():
-        sizes = (f"{p.steps:,}", f"{p.depth} x {p.width}", str(p.batch), f"{p.learning_rate:g}")
-        rows.append((task, str(p.horizon), str(p.n_exec), *sizes))
-    head = ("task", "predicts", "executes", "training steps", "hidden layers", "batch", "learning rate")
-    return "\n".join(_table(head, rows))
+    columns = "task: {task} | predicts: {horizon} | executes: {n_exec} | training steps: {steps:,}"
+    columns += " | hidden layers: {depth} x {width} | batch: {batch} | learning rate: {learning_rate:g}"
+    return _table([{"task": task, **vars(plain)} for task, plain in learnability.PLAIN.items()], columns)

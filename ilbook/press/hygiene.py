@@ -4,44 +4,17 @@ import ast
 import json
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from ilbook.errors import UserError
 from ilbook.paths import write_file
 from ilbook.press import notebook as notebooks
-from ilbook.press import rules_code, rules_form, rules_teaching, rules_text
+from ilbook.press import rules
 from ilbook.press.notebook import Notebook
 
-RULES: dict[str, Callable[[Notebook], Iterator[rules_form.Finding]]] = {
-    "name": rules_form.name,
-    "format": rules_form.file_format,
-    "clean": rules_form.clean,
-    "tags": rules_form.tags,
-    "title": rules_form.title,
-    "parameters": rules_form.parameters,
-    "set-up": rules_form.set_up,
-    "sentinel": rules_form.sentinel,
-    "size": rules_form.size,
-    "draft": rules_form.draft,
-    "sections": rules_text.sections,
-    "tables": rules_text.tables,
-    "words": rules_text.words,
-    "typed-number": rules_text.typed_numbers,
-    "images": rules_text.images,
-    "python": rules_code.python,
-    "profile": rules_code.profile_only_in_pick,
-    "place": rules_code.places,
-    "names": rules_code.names,
-    "imports": rules_code.imports,
-    "claims": rules_code.claims,
-    "teaching": rules_teaching.teaching,
-    "leak": rules_teaching.leaks,
-    "failure-first": rules_teaching.failure_first,
-}
-RUFF_RULES = {"E501": "columns", "F401": "unused", "F403": "star", "PLR1722": "exit", "TID251": "outside"}
 RUFF_SETTINGS = Path(__file__).with_name("notebooks.toml")
 FIRST_IMPORT = "`ilbook` imported but unused"  # it stands first in the set-up cell for what it does to torch
 POLICIES = Path(__file__).parents[1] / "policies"
@@ -63,17 +36,12 @@ class Problem:
 
 
 def check(paths: list[Path]) -> list[Problem]:
-    """Every broken rule in the notebooks at `paths`; UserError when there is nothing to check."""
-    if not paths:
-        raise UserError("no notebook to check; run this inside a clone of the book or name .ipynb files")
+    """Every broken rule in the notebooks at `paths`."""
     books = [notebooks.read(path) for path in paths]
     found = []
-    for book in books:
-        for rule, function in RULES.items():
-            found += [Problem(book.path.name, cell, rule, message) for cell, message in function(book)]
-    for name, number in Counter(book.path.name for book in books).items():
-        if number > 1:
-            found.append(Problem(name, None, "name", f"{number} notebooks have this name; ids must be unique"))
+    for book, rule in product(books, rules.RULES):
+        name = rule.__name__.replace("_", "-")
+        found += [Problem(book.path.name, cell, name, message) for cell, message in rule(book)]
     return [*found, *_ruff(paths), *_copies(books)]
 
 
@@ -83,19 +51,17 @@ def _ruff(paths: list[Path]) -> Iterator[Problem]:
     command = [sys.executable, "-m", "ruff", "check", *options, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8")
     if done.returncode > 1 or not done.stdout:
-        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"ruff could not check the notebooks ({said}); type: make env")
+        raise UserError(f"ruff could not check the notebooks ({done.stderr.strip()[-200:]}); type: make env")
     for one in json.loads(done.stdout):
-        if one["code"] in RUFF_RULES and one["message"] != FIRST_IMPORT:
+        if one["name"] != "invalid-syntax" and one["message"] != FIRST_IMPORT:
             message = f"line {one['location']['row']}: {one['message']}"
-            yield Problem(Path(one["filename"]).name, one["cell"], RUFF_RULES[one["code"]], message)
+            yield Problem(Path(one["filename"]).name, one["cell"], one["name"], message)
 
 
 def _copies(books: list[Notebook]) -> Iterator[Problem]:
     """Code that two notebooks need belongs in the package, and what is there is shown with viz.source, not copied."""
-    package: dict[str, str] = {}  # name of each function and class of ilbook/policies -> file
-    for path in POLICIES.glob("*.py"):
-        package |= {node.name: f"ilbook/policies/{path.name}" for node in _definitions(ast.parse(path.read_text()))}
+    policies = {path: _definitions(ast.parse(path.read_text())) for path in POLICIES.glob("*.py")}
+    package = {node.name: f"ilbook/policies/{path.name}" for path, nodes in policies.items() for node in nodes}
     first: dict[str, str] = {}
     for book in books:
         nodes = [(number, node) for number, cell in book.numbered("code") for node in _definitions(cell.tree)]
@@ -116,10 +82,10 @@ def strip(path: Path) -> bool:
     notebooks.read(path)  # refuses what is not a notebook
     before = path.read_text(encoding="utf-8")
     raw = json.loads(before)
-    raw["metadata"] = {key: value for key, value in raw["metadata"].items() if key in rules_form.NOTEBOOK_METADATA}
+    raw["metadata"] = {key: value for key, value in raw["metadata"].items() if key in rules.NOTEBOOK_METADATA}
     raw["metadata"].get("language_info", {}).pop("version", None)  # changes with every Python that saves the file
     injected = "injected-parameters"  # by papermill
-    raw["cells"] = [rules_form.stripped(c) for c in raw["cells"] if injected not in c["metadata"].get("tags", ())]
+    raw["cells"] = [rules.stripped(c) for c in raw["cells"] if injected not in c["metadata"].get("tags", ())]
     after = json.dumps(raw, indent=1, ensure_ascii=False) + "\n"
     if after != before:
         write_file(path, after)

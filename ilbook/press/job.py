@@ -9,6 +9,7 @@ import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 from jupyter_client.kernelspec import KernelSpecManager
@@ -23,7 +24,6 @@ from ilbook.press import page, record
 from ilbook.press.doctor import THREAD_VARIABLES
 from ilbook.press.record import Plan
 
-CLAIM_KEYS = ("id", "verdict", "effect", "low", "high", "n")
 TRACE_LINES = 40
 DISK_FULL = "the disk is full: free some space, then run the same command again; finished notebooks are kept"
 
@@ -41,17 +41,9 @@ class Kernel(AsyncKernelManager):
         silent = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)  # what a cell prints takes another way
         folder = self.job.plan.notebook.path.parent
         await self._async_start_kernel(**options, cwd=str(folder), env=self.job.environment(), **silent)
-        self.job.kernel = psutil.Process(self.provisioner.pid)
+        self.job.kernel = self.provisioner.process
         if self.job.stopped:
             self.job.stop()
-
-    async def is_alive(self) -> bool:
-        if not self.has_kernel:
-            return False
-        status = await self.provisioner.poll()
-        if self.job.exit_status is None:
-            self.job.exit_status = status
-        return status is None
 
 
 class Job:
@@ -60,31 +52,21 @@ class Job:
     The scratch folder becomes the run's folder only when everything went well, so nothing half-written is ever found.
     """
 
-    def __init__(self, plan: Plan, threads: int, limit: float, fresh: bool):
+    def __init__(self, plan: Plan, threads: int, limit: float, fresh: bool, progress: TextIO | None):
         self.plan, self.threads, self.limit, self.fresh = plan, threads, limit, fresh
+        silent = True if progress is None else None  # None: only where it is no terminal
+        self.bar = {"desc": plan.notebook.id, "file": progress, "disable": silent, "leave": False}
         self.scratch = plan.folder / f".part-{os.getpid()}-{plan.name}"
         self.cell, self.cells = 0, len(plan.notebook.code_cells)
         self.begun: float | None = None
-        self.ended: float | None = None
         self.peak = 0  # bytes
-        self.status, self.why = "waiting", ""
-        self.trace: list[str] | None = None
-        self.page: Path | None = None  # the page up to the failing cell
+        self.kernel: subprocess.Popen | None = None  # leads a process group of its own
         self.claims: list[dict] = []
-        self.kernel: psutil.Process | None = None
-        self.exit_status: int | None = None
-        self.left = ""  # how a cell asked Python to end
-        self.stopped = self.timed_out = False
-        self._family: set[psutil.Process] = set()
-
-    @property
-    def seconds(self) -> float:
-        """Since it began, until now or its end."""
-        return 0.0 if self.begun is None else (self.ended or time.monotonic()) - self.begun
+        self.trace: list[str] = []
+        self.stopped = False
 
     def environment(self) -> dict[str, str]:
         """The environment of the kernel."""
-        path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
         return {
             **os.environ,
             **dict.fromkeys(THREAD_VARIABLES, str(self.threads)),
@@ -92,33 +74,36 @@ class Job:
             "ILBOOK_OUT": str(self.scratch / "out"),
             "ILBOOK_TOKEN": self.plan.key,
             "ILBOOK_FRESH": "1" if self.fresh else os.environ.get("ILBOOK_FRESH", ""),
-            "PYTHONPATH": path,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]),
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         }
 
-    def run(self) -> None:
-        """Execute, keep what is good, and say in `status` and `why` how it ended; nothing is ever raised."""
+    def run(self) -> dict:
+        """Execute, keep what is good, and say in a row of the table how it ended; nothing is ever raised."""
         self.begun = time.monotonic()
         try:
-            self.status, self.why = self._execute()
-            if self.status == "ok":
-                self._install()
-            elif (self.scratch / "page.html").exists():
-                self.page = (self.scratch / "page.html").replace(self.plan.file(".failed.html"))
+            status, why = self._execute()
+            why = f"code cell {self.cell} of {self.cells}: {why}"
         except Exception as error:  # the machinery's fault, or a full disk: it must still become a row of the table
-            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-            self.status, self.why = "error", DISK_FULL if full else f"{kind}{error}"
+            status, why = "error", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         finally:
-            self.ended = time.monotonic()
             self.stop()
             shutil.rmtree(self.scratch, ignore_errors=True)
+        if status == "ok":
+            return self._row(status)
+        why += f"; {DISK_FULL}" if os.strerror(errno.ENOSPC) in why else ""
+        source = self.plan.notebook.code_cells[self.cell - 1].source if self.cell else ""
+        return self._row(status) | {"why": why, "trace": self.trace, "source": source}
+
+    def _row(self, status: str) -> dict:
+        row = {"id": self.plan.notebook.id, "status": status, "seconds": round(time.monotonic() - self.begun, 1)}
+        return row | {"peak_mb": round(self.peak / 2**20, 1), "claims": self.claims}
 
     def _execute(self) -> tuple[str, str]:
-        """Run the cells and write the pages into the scratch folder; status and the reason in words."""
+        """Run the cells, write the pages and install them; status and the reason in words."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         (self.scratch / "out").mkdir(parents=True)
-        plan, status, why = self.plan, "ok", ""
+        plan = self.plan
         try:
             execute_notebook(
                 str(plan.notebook.path),
@@ -127,96 +112,52 @@ class Job:
                 kernel_name="python3",
                 kernel_manager_class=type("KernelOfJob", (Kernel,), {"job": self}),
                 on_cell_start=self._cell_begins,
-                on_cell_executed=self._cell_is_done,
-                progress_bar=False,
+                progress_bar=self.bar,
             )
         except PapermillExecutionError as error:
-            status, why = "failed", f": {error.ename}: {error.evalue}"
             if error.ename != "UserError":  # its sentence says everything
                 self.trace = strip_color("\n".join(error.traceback)).splitlines()[-TRACE_LINES:]
-            if error.ename == "OSError" and f"[Errno {errno.ENOSPC}]" in error.evalue:
-                why += f"; {DISK_FULL}"
+            return "failed", f"{error.ename}: {error.evalue}"
         except RuntimeError as error:
-            if isinstance(error, DeadKernelError):
-                status, why = self._death()
-            elif not self.stopped:  # a kernel that is stopped before it was ready gives no DeadKernelError
+            if self.stopped:
+                return "timeout", f"it was stopped at the limit of {self.limit:.0f} s; raise it with --timeout"
+            if not isinstance(error, DeadKernelError):
                 raise
-        place = f"code cell {self.cell} of {self.cells}"
-        if self.timed_out:
-            return "timeout", f"{place} was stopped at the limit of {self.limit:.0f} s; raise it with --timeout"
-        if self.stopped:
-            return "died", "it was stopped"
-        unrun = page.write(plan, self.scratch)
-        if self.left:  # papermill calls a plain SystemExit a success, and after exit() a kernel lives on for a moment
-            return "incomplete", f"{self.left}; nothing after it counts"
-        return self._sentinel(unrun) if status == "ok" else (status, place + why)
-
-    def _cell_begins(self, cell, cell_index) -> None:
-        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", ()):
-            self.cell += 1
-
-    def _cell_is_done(self, cell, cell_index, execute_reply) -> None:
-        reply = execute_reply["content"]
-        asked = any(item.get("source") == "ask_exit" for item in reply.get("payload", ()))
-        if not self.left and (asked or reply.get("ename") == "SystemExit"):
-            how = "called exit()" if asked else f"raised SystemExit({reply['evalue']})"
-            self.left = f"code cell {self.cell} of {self.cells} {how}"
-
-    def _death(self) -> tuple[str, str]:
-        """What is said of a kernel that ended by itself."""
-        status = self.exit_status
-        if status is not None and status >= 0:
-            return "incomplete", f" ended the Python process with exit status {status}; nothing after it counts"
-        cause = "an unknown cause" if status is None else signal.Signals(-status).name
-        hint = " (often because the machine ran out of memory)" if cause == "SIGKILL" else ""
-        return "died", f": the kernel was ended by {cause}{hint}"
-
-    def _sentinel(self, unrun: int) -> tuple[str, str]:
-        """A notebook is done only if its last cell wrote a result that carries our token and no cell was left out."""
-        try:
-            token = json.loads((self.scratch / "out" / "result.json").read_text(encoding="utf-8")).get("token")
+            code = self.kernel.returncode
+            return "died", f"Python ended with status {code} (-9: often because the machine ran out of memory)"
+        try:  # papermill calls SystemExit(0) a success, so the last cell must have written a result with our token
+            result = json.loads((self.scratch / "out" / "result.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            token = None
-        if token != self.plan.key:
-            return "incomplete", "it ended early: the last cell, run.finish(), wrote no result"
-        if unrun > 0:
-            return "incomplete", f"{unrun} code cells were never run"
-        return "ok", ""
-
-    def _install(self) -> None:
-        """Move the finished files to where readers look for them, and remember the run."""
-        plan = self.plan
-        result = json.loads((self.scratch / "out" / "result.json").read_text(encoding="utf-8"))
+            result = {}
+        if result.get("token") != plan.key:
+            return "incomplete", "nothing ran after it, and run.finish(), the last cell of all, wrote no result"
+        self.claims = result["claims"]
+        page.write(plan, self.scratch)
         shutil.rmtree(plan.out, ignore_errors=True)
         plan.out.parent.mkdir(parents=True, exist_ok=True)
         (self.scratch / "out").replace(plan.out)
         for ending in (".ipynb", ".html"):
             (self.scratch / f"page{ending}").replace(plan.file(ending))
-        plan.file(".failed.html").unlink(missing_ok=True)
-        self.claims = [{key: claim.get(key) for key in CLAIM_KEYS} for claim in result["claims"]]
-        record.save(plan, round(self.seconds, 1), round(self.peak / 2**20, 1), self.claims)
+        record.save(plan, self._row("ok"))
+        return "ok", ""
+
+    def _cell_begins(self, cell, cell_index) -> None:
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", ()):
+            self.cell += 1
 
     def watch(self) -> None:
         """Sample the memory of the kernel and everything it started; end the job when its time is up."""
-        memory = 0
-        for process in self._relatives():
-            with suppress(psutil.Error):
-                memory += process.memory_info().rss
-        self.peak = max(self.peak, memory)
-        if self.seconds > self.limit:
-            self.timed_out = True
+        if self.kernel is not None:
+            with suppress(psutil.Error):  # one of them has just ended
+                kernel = psutil.Process(self.kernel.pid)
+                family = (kernel, *kernel.children(recursive=True))
+                self.peak = max(self.peak, sum(process.memory_info().rss for process in family))
+        if self.begun is not None and time.monotonic() - self.begun > self.limit:
             self.stop()
 
     def stop(self) -> None:
-        """End the kernel and whatever it started."""
+        """End the kernel and whatever it started: it leads a group of processes."""
         self.stopped = True
-        for process in self._relatives():
-            with suppress(psutil.NoSuchProcess):
-                process.kill()  # psutil checks that the number still belongs to the same process
-
-    def _relatives(self) -> set[psutil.Process]:
-        """The kernel and everything that it was ever seen to have started, even what has another parent by now."""
         if self.kernel is not None:
-            with suppress(psutil.NoSuchProcess):
-                self._family = {*self._family, self.kernel, *self.kernel.children(recursive=True)}
-        return self._family
+            with suppress(OSError):
+                os.killpg(self.kernel.pid, signal.SIGKILL)

@@ -1,13 +1,10 @@
-"""How well the shipped demonstrations can be cloned: one plain chunk policy for each set, judged on 200 new starts.
-
-`ilbook data learn` measures and writes data/results/learnability.json, from which the data page is made.
-"""
+"""How well the shipped demonstrations can be cloned: one plain chunk policy for each set, judged on 200 new starts."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
@@ -73,57 +70,39 @@ def rows() -> list[dict]:
     return found
 
 
-def measure(names: Iterable[str] = (), progress: TextIO | None = None, **changes: int) -> list[dict]:
-    """Train and judge the plain policy of each named set (default: all), write the results; returns their rows.
-
-    `changes` replace settings of `Plain`, for experiments: then nothing is written.
-    """
-    entries = manifest.entries()
-    names = list(names) or list(entries)
+def measure(names: Sequence[str] = (), progress: TextIO | None = None) -> list[dict]:
+    """Train and judge the plain policy of each named set (default: all), write the results; returns their rows."""
+    entries, results = manifest.entries(), []
     for name in names:
         if name not in entries:
             raise unknown("data set", name, entries)
-        if entries[name]["task"] not in PLAIN:
-            raise UserError(f"no plain policy is defined for the task of '{name}'; add it to PLAIN in learnability.py")
-    results = []
-    for name in names:
-        entry = entries[name]
-        plain = Plain(**{**asdict(PLAIN[entry["task"]]), **changes})
+    for name in names or entries:
         with used.collected() as parts:
-            result = _measure(name, entry, plain, progress)
+            result = _measure(name, entries[name], progress)
         result["parts"] = versions.known(parts)
         results.append({"set": name, **result})
-        if not changes:
-            write_file(file(), json.dumps(dict(sorted({**_measured(), name: result}.items())), indent=1) + "\n")
+        write_file(file(), json.dumps(dict(sorted({**_measured(), name: result}.items())), indent=1) + "\n")
     return results
 
 
-def _measure(name: str, entry: dict, plain: Plain, progress: TextIO | None) -> dict:
-    task, demos = tasks.get(entry["task"])(), data.load(name, pictures=False)
+def _measure(name: str, entry: dict, progress: TextIO | None) -> dict:
+    if entry["task"] not in PLAIN:
+        raise UserError(f"no plain policy is defined for the task of '{name}'; add it to PLAIN in learnability.py")
+    plain, task, demos = PLAIN[entry["task"]], tasks.get(entry["task"])(), data.load(name, pictures=False)
     torch.manual_seed(SEED)
-    policy = MLPPolicy(
-        demos["obs"].shape[1],
-        demos["action"].shape[1],
-        Windows(1, plain.horizon),
-        plain.width,
-        plain.depth,
-        plain.relative_to,
-    )
-    settings = Training(plain.steps, plain.batch, plain.learning_rate)
+    sizes = (demos["obs"].shape[1], demos["action"].shape[1])
+    policy = MLPPolicy(*sizes, Windows(1, plain.horizon), plain.width, plain.depth, plain.relative_to)
     begin = time.perf_counter()
-    for _ in fit(policy, demos, settings, SEED):
+    for _ in fit(policy, demos, Training(plain.steps, plain.batch, plain.learning_rate), SEED):
         pass
     seconds = time.perf_counter() - begin
     table = evaluate(task, RecedingHorizon(policy, plain.n_exec, SEED), STARTS, "plain chunks").table
     estimate = wilson(int(table["success"].sum()), len(table))
     if progress:
-        interval = f"{estimate.effect:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
-        print(f"{name}: {interval}, n = {estimate.n}, trained {seconds:.0f} s", file=progress, flush=True)
+        print(f"{name}: {estimate.effect:.1%}, n = {estimate.n}, trained {seconds:.0f} s", file=progress, flush=True)
     return {
         "success": estimate.effect,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": estimate.n,
+        **{key: getattr(estimate, key) for key in ("low", "high", "n")},
         "train_seconds": round(seconds),
         "threads": torch.get_num_threads(),
         "policy": asdict(plain),

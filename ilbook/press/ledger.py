@@ -17,11 +17,7 @@ def file() -> Path:
 
 
 def rows() -> list[dict]:
-    """One row per published verdict: accepted and present verdict, whether the result is stale, and the problems.
-
-    A verdict that differs from the accepted one needs an entry in CHANGELOG.md that was not there when the old one was
-    accepted: the claim's id, followed by the new verdict.
-    """
+    """One row per published verdict; one that differs from the accepted needs an entry of CHANGELOG.md since."""
     accepted, entries, found = _accepted(), _entries(), []
     for stored in results.published():
         for claim, record in (stored.claims or {None: {"verdict": None}}).items():
@@ -37,12 +33,12 @@ def _row(key: str, verdict: str | None, old: dict, stale: str, entries: list[str
         problems.append(f"the published result is stale ({stale}); run and publish it again")
     if verdict != was:
         change = f"{was or 'not on record'} -> {verdict}" if verdict != GONE else f"{was} -> no longer published"
-        if _told(claim, verdict, entries, old.get("changelog", [])):
+        fresh = [entry for entry in entries if sha(entry)[:12] not in old.get("changelog", [])]
+        if verdict in [mention[1] for mention in (_mentions(claim, entry) for entry in fresh) if mention]:
             note = f"{change}, as CHANGELOG.md tells; record it with ilbook claims --accept"
         else:
             problems.append(
-                f"the verdict changed ({change}) and no new entry of CHANGELOG.md says '{claim}' and then '{verdict}'; "
-                "write one"
+                f"the verdict changed ({change}); tell of it in CHANGELOG.md: '{claim}' and then '{verdict}'"
             )
     row = {"id": None if claim == "None" else claim, "notebook": notebook, "profile": profile, "accepted": was}
     return row | {"verdict": verdict, "stale": bool(stale), "problems": problems, "note": note}
@@ -64,15 +60,10 @@ def accept() -> list[str]:
 
 
 def publish(out: Path, notebook: str, profile: str) -> Path:
-    """Copy the finished run in folder `out` to the committed results; returns the file written.
-
-    Its verdicts go on record where the claim had none: a first verdict changes nothing.
-    """
+    """Copy the finished run in folder `out` to the committed results; the file. First verdicts go on record at once."""
     result = read_json(out / "result.json")
     if (result.get("notebook"), result.get("profile")) != (notebook, profile):
         raise UserError(f"{out / 'result.json'} is not a result of {notebook} in the {profile} profile; run it again")
-    if profile not in results.PROFILES:
-        raise UserError(f"a {profile} run evaluates no claim and cannot be published; use --profile lecture or full")
     result.pop("token", None)  # it only ties a running kernel to its runner
     path = published_path(notebook, profile)
     both = {"result": result, "provenance": read_json(out / "provenance.json")}
@@ -112,21 +103,5 @@ def _entries() -> list[str]:
 
 
 def _mentions(claim: str, entry: str) -> re.Match | None:
-    return re.search(rf"(?<![\w-]){re.escape(claim)}(?![\w-])", entry)
-
-
-def _told(claim: str, verdict: str, entries: list[str], known: list[str]) -> bool:
-    """Whether an entry that is not among the `known` ones names the claim and then this verdict.
-
-    The verdict stands before the next name in backticks ("`a` went from supported to contradicted"), or else it is the
-    first one after it ("`a` and `b` are supported, `c` is inconclusive").
-    """
-    word = "|".join(VERDICTS)
-    for entry in entries:
-        mention = _mentions(claim, entry)
-        if mention and sha(entry)[:12] not in known:
-            rest = entry[mention.end() :].removeprefix("`")
-            near = re.findall(word, rest.partition("`")[0]) or re.findall(word, rest)[:1]
-            if verdict in near:
-                return True
-    return False
+    """Where an entry names the claim; its group is the first verdict that follows."""
+    return re.search(rf"(?<![\w-]){re.escape(claim)}(?![\w-])(?:.*?({'|'.join(VERDICTS)}))?", entry)

@@ -2,7 +2,6 @@
 
 import keyword
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
@@ -10,72 +9,42 @@ from ilbook.errors import UserError
 from ilbook.paths import root, write_file
 from ilbook.press import notebook
 
-TEMPLATES = Path(__file__).parent / "template" / "new"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Which names it may have, where each template is stamped, and what to type then."""
-
-    pattern: str
-    names: str  # the pattern in words
-    files: dict[str, str]
-    then: tuple[str, ...]
-
-
-MODULE, MODULES = r"[a-z][a-z0-9]*(_[a-z0-9]+)*", "lower-case words joined by '_' such as reach, and no word of Python"
+TEMPLATES = Path(__file__).parent / "template" / "new"  # kind / where it is stamped, and ".txt" behind it
+MODULE = (r"[a-z][a-z0-9]*(_[a-z0-9]+)*", "lower-case words joined by '_' such as reach, and no word of Python")
 CHECK = ".venv/bin/python -m pytest tests/contract tests/golden -k $slug"
-KINDS = {
-    "task": Kind(
-        MODULE,
-        MODULES,
-        {
-            "task.py.txt": "ilbook/tasks/$slug.py",
-            "task.xml.txt": "ilbook/tasks/$slug.xml",
-            "expert.py.txt": "ilbook/experts/$slug.py",
-        },
-        ('make golden PART="tasks.$slug experts.$slug"', CHECK),
-    ),
-    "policy": Kind(
-        MODULE, MODULES, {"policy.py.txt": "ilbook/policies/$slug.py"}, ("make golden PART=policies.$slug", CHECK)
-    ),
-    "page": Kind(
-        r"\d(_[a-z0-9]+)+/\d\d(_[a-z0-9]+)+",
-        "PART/NN_slug, digits and lower-case words such as 2_cloning/01_median",
-        {"page.txt": "notebooks/$part/$slug.ipynb", "solutions.py.txt": "notebooks/$part/solutions/$slug.py"},
-        (
-            "ilbook hygiene notebooks/$part/$slug.ipynb",
-            "ilbook run $slug --profile smoke",
-            ".venv/bin/python -m pytest tests/notebook -k $slug",
-        ),
+FORMS = {  # which names it may have, and the same in words
+    "task": MODULE,
+    "policy": MODULE,
+    "page": (r"\d(_[a-z0-9]+)+/\d\d(_[a-z0-9]+)+", "PART/NN_slug, lower-case words such as 2_cloning/01_median"),
+}
+THEN = {  # what to type
+    "task": ('make golden PART="tasks.$slug experts.$slug"', CHECK),
+    "policy": ("make golden PART=policies.$slug", CHECK),
+    "page": (
+        "ilbook hygiene notebooks/$part/$slug.ipynb",
+        "ilbook run $slug --profile smoke",
+        ".venv/bin/python -m pytest tests/notebook -k $slug",
     ),
 }
 
 
 def stamp(kind: str, name: str) -> tuple[list[Path], list[str]]:
-    """Write the files of a new "task", "policy" or "page"; returns them and what to type then.
-
-    UserError for a name that cannot be one, and for one that exists: nothing is overwritten.
-    """
-    new = KINDS[kind]
-    if not re.fullmatch(new.pattern, name) or keyword.iskeyword(name):
-        raise UserError(f"{name!r} cannot name a {kind}; give {new.names}")
+    """Write the files of a new "task", "policy" or "page"; them, and what to type then. UserError for a name in use."""
+    pattern, names = FORMS[kind]
+    if not re.fullmatch(pattern, name) or keyword.iskeyword(name):
+        raise UserError(f"{name!r} cannot name a {kind}; give {names}")
     part, _, slug = name.rpartition("/")
     words = {"part": part, "slug": slug, "Name": slug.title().replace("_", "")}
     texts = {}
-    for file, to in new.files.items():
-        texts[root() / _filled(to, words)] = _filled((TEMPLATES / file).read_text(encoding="utf-8"), words)
+    for file in sorted((TEMPLATES / kind).rglob("*.txt")):
+        to = root() / _filled(str(file.relative_to(TEMPLATES / kind).with_suffix("")), words)
+        texts[to] = _filled(file.read_text(encoding="utf-8"), words)
     for path in (*texts, *notebook.paths(root())):
         if path.exists() and (path in texts or path.stem == slug):  # the id of a page is unique in the book
             raise UserError(f"{path.relative_to(root())} exists; choose another name, or remove it first")
-    try:
-        for path, text in texts.items():
-            write_file(path, _notebook(text) if path.suffix == ".ipynb" else text)
-    except UserError:
-        for path in texts:  # none of them was there before
-            path.unlink(missing_ok=True)
-        raise
-    return list(texts), [_filled(line, words) for line in new.then]
+    for path, text in texts.items():
+        write_file(path, _notebook(text) if path.suffix == ".ipynb" else text)
+    return list(texts), [_filled(line, words) for line in THEN[kind]]
 
 
 def _filled(text: str, words: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,16 +12,22 @@ from ilbook.errors import UserError, unknown
 from ilbook.page.versions import notebook_parameters
 
 TEACHING = ("exercise", "predict", "concept", "player")  # cells with these tags are for the reader alone
+FENCE = re.compile(r"^(```|~~~)(?!\{math\}).*?^\1", re.DOTALL | re.MULTILINE)
+
+FORMULA_OR_CODE = re.compile(r"^```\{math\}.*?^```|\$\$.*?\$\$|\$[^$\n]+\$|`[^`]*`", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its kind ("code", "markdown" or "raw"), its source text, its tags and its untouched JSON."""
+    """One cell: its kind ("code", "markdown" or "raw"), its source text and its untouched JSON."""
 
     kind: str
     source: str
-    tags: tuple[str, ...]
     raw: dict
+
+    @property
+    def tags(self) -> list[str]:
+        return self.raw.get("metadata", {}).get("tags", [])
 
     @cached_property
     def tree(self) -> ast.Module:
@@ -30,6 +37,16 @@ class Cell:
             return ast.parse(self.source)
         except SyntaxError:
             return ast.Module([], [])
+
+    @property
+    def prose(self) -> str:
+        """The source without blocks of code, which stand between fences; formulas stay."""
+        return FENCE.sub("", self.source)
+
+    @property
+    def words(self) -> str:
+        """The prose without formulas and names in code."""
+        return FORMULA_OR_CODE.sub(" ", self.prose)
 
     def tagged(self, *tags: str) -> bool:
         """Whether it has one of these tags."""
@@ -52,6 +69,17 @@ class Notebook:
     @property
     def part(self) -> str:
         return self.path.parent.name
+
+    @property
+    def title(self) -> str:
+        """The first heading of the page."""
+        headings = [re.match(r"# +(.+)", cell.source) for _, cell in self.numbered("markdown")]
+        return next((heading[1].strip() for heading in headings if heading), self.id)
+
+    @property
+    def kind(self) -> str | None:
+        """A "variant" shows only what differs from the lead method of its part; a "draft" is not finished."""
+        return self.metadata.get("ilbook", {}).get("kind")
 
     def numbered(self, kind: str) -> list[tuple[int, Cell]]:
         """The cells of one kind, each with its number among all cells, from 1."""
@@ -77,18 +105,13 @@ def read(path: Path) -> Notebook:
     """Read one notebook file; UserError when it is missing or not a notebook."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-        cells = tuple(_cell(cell) for cell in raw["cells"])
+        cells = tuple(Cell(cell["cell_type"], "".join(cell["source"]), cell) for cell in raw["cells"])
         version = (int(raw["nbformat"]), int(raw["nbformat_minor"]))
     except FileNotFoundError:
         raise UserError(f"there is no notebook at {path}; give the path of an .ipynb file") from None
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UserError(f"{path} is not a readable notebook ({error!r}); restore it from git") from None
     return Notebook(path, cells, raw.get("metadata", {}), version)
-
-
-def _cell(raw: dict) -> Cell:
-    tags = tuple(raw.get("metadata", {}).get("tags", ()))
-    return Cell(raw["cell_type"], "".join(raw["source"]), tags, raw)
 
 
 def paths(root: Path) -> list[Path]:
@@ -99,61 +122,43 @@ def paths(root: Path) -> list[Path]:
 def choose(root: Path, names: list[str]) -> list[Path]:
     """The notebooks called `names` (an id or the path of a file), all of them if `names` is empty."""
     found = paths(root)
+    by_id = {path.stem: path for path in found}
     if not found:
         raise UserError(f"there is no notebook under {root / 'notebooks'}; run this inside a clone of the book")
-    by_id: dict[str, Path] = {}
-    for path in found:
-        if by_id.setdefault(path.stem, path) != path:
-            raise UserError(f"two notebooks are called {path.stem} ({by_id[path.stem]} and {path}); rename one of them")
-    stems = {name: name.rpartition("/")[2].removesuffix(".ipynb") for name in names}
+    if len(by_id) < len(found):
+        raise UserError(f"only {len(by_id)} of {len(found)} notebooks have a name of their own; rename the others")
+    stems = {name: Path(name).name.removesuffix(".ipynb") for name in names}
     for name, stem in stems.items():
         if stem not in by_id:
-            raise unknown("notebook", name, list(by_id))
+            raise unknown("notebook", name, by_id)
     return [by_id[stem] for stem in dict.fromkeys(stems.values())] or found
 
 
 def parameters(notebook: Notebook) -> dict[str, object]:
-    """Names and literal values of the cell tagged "parameters"; UserError unless there is exactly one such cell."""
-    tagged = [cell for cell in notebook.code_cells if cell.tagged("parameters")]
-    if len(tagged) != 1:
-        raise UserError(
-            f"{notebook.path.name} has {len(tagged)} cells tagged 'parameters'; it needs exactly one, "
-            "with at least `profile` and `seed`"
-        )
+    """Names and literal values of the cell tagged "parameters"; UserError where `profile` or `seed` is missing."""
     values = notebook_parameters(notebook.path)
-    for name in ("profile", "seed"):
-        if name not in values:
-            raise UserError(f"the parameters cell of {notebook.path.name} does not set `{name}`; add it")
+    if missing := {"profile", "seed"} - values.keys():
+        raise UserError(
+            f"{notebook.path.name} has no cell with the tag 'parameters' that sets {sorted(missing)}; add it"
+        )
     return values
 
 
 def override(notebook: Notebook, settings: list[str]) -> dict[str, object]:
-    """Turn `["name=value", ...]` into typed values for the notebook's parameters cell."""
-    valid = parameters(notebook)
+    """Turn `["name=value", ...]` into values of the types in the notebook's parameters cell."""
+    valid = {name: value for name, value in parameters(notebook).items() if name != "profile"}
     typed: dict[str, object] = {}
     for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set {setting} has no value; write --set name=value")
-        if name in ("profile", "seed"):
-            raise UserError(f"--set {setting} is not the way to choose the {name}; write --{name} {text}")
+        name, _, text = setting.partition("=")
         if name not in valid:
-            raise unknown(f"parameter of {notebook.id}", name, [key for key in valid if key not in ("profile", "seed")])
-        typed[name] = _typed(name, text, valid[name])
+            raise unknown(f"parameter of {notebook.id}", name, valid)
+        default = valid[name]
+        try:
+            value = text if isinstance(default, str) else ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        typed[name] = float(value) if type(default) is float and type(value) is int else value
+        if type(typed[name]) is not type(default):
+            wanted = type(default).__name__
+            raise UserError(f"--set {setting} is not of type {wanted}; give a value such as {name}={default!r}")
     return typed
-
-
-def _typed(name: str, text: str, default: object) -> object:
-    """`text` as a value of the type of `default`: whole numbers are also taken for a float."""
-    if isinstance(default, str):
-        return text
-    try:
-        value = ast.literal_eval(text.capitalize() if text.lower() in ("true", "false") else text)
-    except (ValueError, SyntaxError):
-        value = text
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if default is not None and type(value) is not type(default):
-        wanted = type(default).__name__
-        raise UserError(f"--set {name}={text} is not of type {wanted}; give a value such as {name}={default!r}")
-    return value

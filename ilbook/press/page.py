@@ -1,6 +1,7 @@
 """From an executed notebook to the two files a reader opens: a clean .ipynb for the book and one stand-alone page."""
 
 import copy
+import json
 import os
 import re
 import sys
@@ -20,26 +21,22 @@ KEPT_METADATA = ("kernelspec", "language_info", "ilbook")
 FOLDED = {"predict", "concept", "player"}  # their code holds the answers, or nothing to learn from
 CELL_FILE = re.compile(re.escape(tempfile.gettempdir()) + r"/ipykernel_\d+/\d+\.py")
 HEADING = re.compile(r'<h2 id="([^"]*)"[^>]*>(.*?)<a class="anchor-link"', re.DOTALL)
+REMOVED = {"cell": "cell", "input": "input", "all_outputs": "output"}  # nbconvert's word -> ours
 # Everything but widgets, which need a script from the web: each widget has a static twin.
 SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")
 
 
-def write(plan: Plan, scratch: Path) -> int:
-    """Write page.ipynb and page.html into `scratch` from its raw.ipynb; return how many code cells never ran."""
+def write(plan: Plan, scratch: Path) -> None:
+    """Write page.ipynb and page.html into `scratch` from its raw.ipynb."""
     book = nbformat.read(scratch / "raw.ipynb", as_version=4)
     root = str(plan.root)
     clean(book, {str(scratch / "out"): str(plan.out.relative_to(root)), f"{root}/": "", root: "."})
     nbformat.write(book, scratch / "page.ipynb")
     (scratch / "page.html").write_text(html(book, plan), encoding="utf-8")
-    cells = [cell for cell in book.cells if cell.cell_type == "code" and cell.source.strip()]
-    return sum(cell.execution_count is None for cell in cells)
 
 
 def clean(book: nbformat.NotebookNode, places: dict[str, str]) -> None:
-    """Take out of an executed notebook what depends on this machine or on papermill: paths, timings, widget state.
-
-    `places` says what is written for the paths of the repository, in order.
-    """
+    """Take out what depends on this machine or on papermill; `places`: path in the repository -> what is written."""
     book.metadata = nbformat.from_dict({k: v for k, v in book.metadata.items() if k in KEPT_METADATA})
     places = {**places, sys.prefix: "python", f"{Path.home()}/": "~/"}
     for cell in book.cells:
@@ -47,25 +44,14 @@ def clean(book: nbformat.NotebookNode, places: dict[str, str]) -> None:
         tags += ["hide-input"] if FOLDED.intersection(tags) and "hide-input" not in tags else []
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         if cell.cell_type == "code":
-            cell.outputs = [nbformat.from_dict(_scrub(output, places)) for output in cell.outputs]
+            text = CELL_FILE.sub("this cell", json.dumps(cell.outputs, ensure_ascii=False))
+            for path, name in places.items():
+                text = text.replace(path, name)
+            cell.outputs = [nbformat.from_dict(output) for output in json.loads(text)]
             kinds = [kind for output in cell.outputs for kind in output.get("metadata", {}).values()]
             texts = [kind["alt"] for kind in kinds if "alt" in kind]
             if texts:  # the book's builder looks for it here
                 cell.metadata["mystnb"] = {"image": {"alt": " ".join(texts)}}
-
-
-def _scrub(value, places: dict[str, str]):
-    """`value` with every path of this machine in its texts replaced."""
-    if isinstance(value, dict):
-        return {key: _scrub(item, places) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_scrub(item, places) for item in value]
-    if not isinstance(value, str):
-        return value
-    value = CELL_FILE.sub("this cell", value)
-    for path, name in places.items():
-        value = value.replace(path, name)
-    return value
 
 
 def html(book: nbformat.NotebookNode, plan: Plan) -> str:
@@ -75,26 +61,19 @@ def html(book: nbformat.NotebookNode, plan: Plan) -> str:
     for cell in shown.cells:
         if cell.cell_type == "markdown":
             cell.source = myst.plain(cell.source, references)
-    config = Config()
-    config.NbConvertBase.display_data_priority = list(SHOWN)
-    config.TagRemovePreprocessor.remove_cell_tags = ["remove-cell"]
-    config.TagRemovePreprocessor.remove_input_tags = ["remove-input"]
-    config.TagRemovePreprocessor.remove_all_outputs_tags = ["remove-output"]
-    config.TagRemovePreprocessor.enabled = True
-    config.TemplateExporter.exclude_input_prompt = True
-    config.TemplateExporter.exclude_output_prompt = True
+    removed = {f"remove_{kind}_tags": [f"remove-{word}"] for kind, word in REMOVED.items()}
+    config = {
+        "NbConvertBase": {"display_data_priority": list(SHOWN)},
+        "TagRemovePreprocessor": {"enabled": True, **removed},
+        "TemplateExporter": {"exclude_input_prompt": True, "exclude_output_prompt": True},
+    }
     folder, name = [str(TEMPLATES.parent)], TEMPLATES.name
-    exporter = HTMLExporter(config=config, extra_template_basedirs=folder, template_name=name)
+    exporter = HTMLExporter(config=Config(config), extra_template_basedirs=folder, template_name=name)
     others = [f"{key} {value}" for key, value in plan.parameters.items() if key != "profile"]
     facts = " · ".join([plan.notebook.id, f"{plan.profile} profile", *others])
     mathjax = os.path.relpath(plan.root / MATHJAX, plan.folder)
-    about = {"title": _title(book) or plan.notebook.id, "facts": facts, "mathjax": mathjax}
+    about = {"title": plan.notebook.title, "facts": facts, "mathjax": mathjax}
     text, _ = exporter.from_notebook_node(shown, resources={"ilbook": about})
     found = [(anchor, re.sub("<[^>]*>", "", words)) for anchor, words in HEADING.findall(text)]
     links = [f'<li><a href="#{anchor}">{words}</a></li>' for anchor, words in found]
     return text.replace("<!-- headings -->", "".join(links), 1)
-
-
-def _title(book: nbformat.NotebookNode) -> str:
-    headings = (re.search(r"^# (.+)$", c.source, re.MULTILINE) for c in book.cells if c.cell_type == "markdown")
-    return next((heading[1].strip() for heading in headings if heading), "")

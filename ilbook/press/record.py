@@ -3,6 +3,7 @@
 import ast
 import json
 import platform
+import re
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -43,9 +44,8 @@ class Plan:
     @property
     def variant(self) -> str:
         """Ending of the file names: another seed or setting never replaces what the book shows."""
-        others = {name: value for name, value in self.changed.items() if name != "seed"}
-        seed = f"-seed{self.parameters['seed']}" if "seed" in self.changed else ""
-        return seed + (f"-{digest(others)[:6]}" if others else "")
+        changed = "".join(f"-{name}{value}" for name, value in self.changed.items())
+        return re.sub(r"[^\w.-]", "_", changed)
 
     @property
     def folder(self) -> Path:
@@ -96,24 +96,21 @@ def _package() -> str:
     return digest(found)
 
 
-def load(plan: Plan) -> dict | None:
-    """The record of the last finished run, or None when there is none that can be used."""
+def load(plan: Plan) -> tuple[dict | None, str]:
+    """The record of the last finished run if it can be used, else None; and what changed since then, in words."""
+    kept = (plan.file(".json"), plan.file(".ipynb"), plan.file(".html"), plan.out / "result.json")
     try:
-        record = json.loads(plan.file(".json").read_text(encoding="utf-8"))
-        whole = isinstance(record, dict) and {"parts", "seconds", "peak_mb", "claims", "time"} <= record.keys()
-    except (OSError, ValueError):
-        return None
-    kept = (plan.file(".ipynb"), plan.file(".html"), plan.out / "result.json")
-    return record if whole and all(path.exists() for path in kept) else None
+        record = json.loads(kept[0].read_text(encoding="utf-8"))
+        before = {"seconds", "peak_mb", "claims", "time"} <= record.keys() and record["parts"]
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None, ""
+    if not before or not all(path.exists() for path in kept):
+        return None, ""
+    changed = [part for part in plan.parts | before if before.get(part) != plan.parts.get(part)]
+    return None if changed else record, " and ".join(changed)
 
 
-def why_again(plan: Plan, record: dict) -> str:
-    """Which parts of the key changed since `record`, in words; empty when none did."""
-    both = {**plan.parts, **record["parts"]}
-    return " and ".join(part for part in both if record["parts"].get(part) != plan.parts.get(part))
-
-
-def save(plan: Plan, seconds: float, peak_mb: float, claims: list[dict]) -> None:
+def save(plan: Plan, row: dict) -> None:
     """Remember a finished run, at once, so that an interrupted session can go on from here."""
-    record = {"parts": plan.parts, "seconds": seconds, "peak_mb": peak_mb, "claims": claims, "time": time.time()}
-    write_file(plan.file(".json"), json.dumps(record, indent=1) + "\n")
+    kept = {key: row[key] for key in ("seconds", "peak_mb", "claims")}
+    write_file(plan.file(".json"), json.dumps({"parts": plan.parts, **kept, "time": time.time()}, indent=1) + "\n")

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from ilbook import stats
@@ -11,6 +11,7 @@ from ilbook.page import versions
 from ilbook.page.claims import Claim, in_seeds, others, published_path, read_json
 from ilbook.paths import root
 from ilbook.press import notebook as notebooks
+from ilbook.press.notebook import Notebook
 
 PROFILES = ("lecture", "full")  # smoke evaluates nothing
 UNDECIDED = "not evaluated"
@@ -41,9 +42,8 @@ def published() -> Iterator[Published]:
     keys = {path.stem: versions.notebook_key(path) for path in notebooks.paths(root())}
     for path in sorted(published_path("any", "any").parents[1].glob("*/*.json")):
         both = read_json(path)
-        for name in ("result", "provenance"):
-            if not isinstance(both.get(name), dict):
-                raise UserError(f"{path} has no {name!r}; publish the result again with ilbook run --publish")
+        if not all(isinstance(both.get(name), dict) for name in ("result", "provenance")):
+            raise UserError(f"{path} lacks its result or provenance; publish it again with ilbook run --publish")
         key = keys.get(path.parent.name)
         stale = why_stale(both["provenance"], key) if key else "its notebook is gone"
         yield Published(path.parent.name, path.stem, both["result"], both["provenance"], stale)
@@ -82,7 +82,7 @@ def rows() -> list[dict]:
     return [
         _row(claim, path.stem, profile, found.get((path.stem, profile)))
         for path in notebooks.paths(root())
-        for claims in [declared(path)]
+        for claims in [declared(notebooks.read(path))]
         for profile in PROFILES
         for claim in claims
     ]
@@ -90,13 +90,12 @@ def rows() -> list[dict]:
 
 def _row(claim: Claim, notebook: str, profile: str, result: Published | None) -> dict:
     record = result.claims.get(claim.id, {}) if result else {}
-    row = {"id": claim.id, "method": claim.method, "notebook": notebook, "sentence": claim.sentence}
-    # The minimum is the one that the verdict was given for; where the notebook has changed since, the row is stale.
-    row |= {"verdict": UNDECIDED, "effect": None, "low": None, "high": None, "minimum": claim.minimum}
-    row |= {"n": None, "seeds": None, "profile": profile, "stale": False, "why": "", "commit": None}
-    row |= {"smallest_visible": None, "replications": None}
+    row = {"id": claim.id, "method": claim.method, "notebook": notebook, "sentence": claim.sentence, "profile": profile}
+    row |= {"verdict": UNDECIDED, "minimum": claim.minimum, "stale": False, "why": ""}
+    row |= dict.fromkeys(("effect", "low", "high", "n", "seeds", "commit", "smallest_visible", "replications"))
     if not record:
         return row
+    # The minimum is the one that the verdict was given for; where the notebook has changed since, the row is stale.
     row |= {key: record[key] for key in ("verdict", "effect", "low", "high", "minimum", "n", "seeds")}
     row |= {"stale": bool(result.stale), "why": result.stale, "commit": result.provenance.get("commit")}
     if record["baseline"] is not None:
@@ -105,32 +104,21 @@ def _row(claim: Claim, notebook: str, profile: str, result: Published | None) ->
     return row | {"replications": in_seeds(record["verdict"], result.others(claim.id)) or None}
 
 
-def declared(path: Path) -> list[Claim]:
+def declared(book: Notebook) -> list[Claim]:
     """The claims in a notebook, read from its `Claim(...)` calls without running it; hence literals only."""
-    found: list[Claim] = []
-    for node in ast.walk(ast.Module(versions.notebook_code(path), [])):
-        # Both `Claim(...)` and `claims.Claim(...)`.
-        if isinstance(node, ast.Call) and "Claim" in (getattr(node.func, "id", None), getattr(node.func, "attr", None)):
-            found.append(_claim(node, path))
-    for claim in found:
-        if sum(other.id == claim.id for other in found) > 1:
-            raise UserError(f"{path.name}: claim id {claim.id!r} is declared twice; give each claim its own id")
+    calls = [call for _, call in book.nodes(ast.Call) if ast.unparse(call.func).split(".")[-1] == "Claim"]
+    found = [_claim(call, book.path) for call in calls]
+    if len({claim.id for claim in found}) < len(found):
+        raise UserError(f"{book.path.name}: a claim id is declared twice; give each claim its own id")
     return found
 
 
 def _claim(node: ast.Call, path: Path) -> Claim:
-    names = [entry.name for entry in fields(Claim)]
-    given = [*zip(names, node.args, strict=False), *((keyword.arg, keyword.value) for keyword in node.keywords)]
-    values = {}
-    for name, value in given:
-        try:
-            values[name] = ast.literal_eval(value)
-        except ValueError:
-            raise UserError(
-                f"{path.name}: {name or '**'} in Claim(...) is computed; write the value out, because claims are read "
-                "without running the notebook"
-            ) from None
     try:
-        return Claim(**values)
+        named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords}
+        return Claim(*map(ast.literal_eval, node.args), **named)
+    except ValueError:
+        what = f"{path.name}: something in `{ast.unparse(node)[:60]}...` is computed"
+        raise UserError(f"{what}; write it out, because claims are read without running the notebook") from None
     except (TypeError, UserError) as error:
         raise UserError(f"{path.name}: {error}") from None

@@ -1,7 +1,6 @@
 """Solutions of a page's exercises, in `solutions/<id>.py` beside its notebook, and wrong answers that checks refuse.
 
-A comment line `# exercise: 1` begins the solution of exercise "1", each line `# wrong: 1` a wrong answer to it; both
-replace the reader's part of the exercise cell. The site shows solutions folded; wrong answers are for tests alone.
+A line `# exercise: 1` begins the solution of exercise "1", each line `# wrong: 1` a wrong answer, for tests alone.
 """
 
 import re
@@ -30,18 +29,12 @@ def wrong(notebook: Path) -> dict[str, list[str]]:
 def _sections(notebook: Path, wanted: str) -> dict[str, list[str]]:
     """The sections of one kind by the name of their exercise. UserError for a file that mixes them up."""
     file = path(notebook)
-    if not file.exists():
-        return {}
-    _, *parts = SECTION.split(file.read_text(encoding="utf-8"))  # what stands before the first section says what it is
+    _, *parts = SECTION.split(file.read_text(encoding="utf-8") if file.exists() else "")  # the first says what it is
     found: dict[str, dict[str, list[str]]] = {"exercise": {}, "wrong": {}}
     for kind, name, text in zip(parts[0::3], parts[1::3], parts[2::3], strict=True):
-        if not text.strip():
-            raise UserError(f"{file.name}: '# {kind}: {name}' has no code below it; write the answer there")
         found[kind].setdefault(name, []).append(text.strip() + "\n")
-    for name, texts in found["exercise"].items():
-        if len(texts) > 1:
-            raise UserError(f"{file.name}: exercise {name!r} has {len(texts)} solutions; keep one")
-    for name in found["wrong"]:
-        if name not in found["exercise"]:
-            raise UserError(f"{file.name}: wrong answers to {name!r} and no solution; add '# exercise: {name}'")
+    for name in found["exercise"] | found["wrong"]:
+        right = found["exercise"].get(name, [])
+        if len(right) != 1 or "\n" in right:
+            raise UserError(f"{file.name}: exercise {name!r} needs one solution; write it below '# exercise: {name}'")
     return found[wanted]

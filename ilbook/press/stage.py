@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from ilbook.errors import UserError
-from ilbook.page.run import check_profile
 from ilbook.paths import root
 from ilbook.press import generated, record, solutions
 from ilbook.press import notebook as notebooks
@@ -21,33 +20,21 @@ MADE = (generated.ledger, generated.method_map, generated.data_sets, generated.p
 OPTIONS = ("--all", "--quiet", "--warningiserror", "--nitpick", "--keep-going")
 MOST_WARNINGS = 12
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
-WARNING = re.compile(r"(WARNING|ERROR|CRITICAL)\b")
 
 
 def build(profile: str = "lecture") -> Path:
-    """Build the site from the notebooks as `ilbook run` executed them; returns its folder.
-
-    UserError when a notebook has no up-to-date executed version, or when the build gives a warning.
-    """
-    check_profile(profile)
+    """Build the site from executed notebooks; its folder. UserError if one is out of date, or for a warning."""
     top = root()
     stage = put_together(top, profile)
-    output = top / "build" / "book"
-    log = top / "build" / "book.log"
+    output, log = top / "build" / "book", top / "build" / "book.log"
     shutil.rmtree(output, ignore_errors=True)
-    done = subprocess.run(
-        [sys.executable, "-c", JUPYTER_BOOK, "build", str(stage), "--path-output", str(output), *OPTIONS],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        env={**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"},
-    )
+    command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(stage), "--path-output", str(output), *OPTIONS]
+    environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", env=environment)
     said = COLOUR.sub("", done.stdout).replace(f"{stage}/", "")
     log.write_text(said, encoding="utf-8")
     if done.returncode:
-        lines = [line for line in said.splitlines() if WARNING.search(line)]
-        shown = "\n  ".join(lines[:MOST_WARNINGS] or said.splitlines()[-MOST_WARNINGS:])
+        shown = "\n  ".join(said.splitlines()[-MOST_WARNINGS:])
         raise UserError(f"the site was not built; correct the pages and build again (all of it: {log}):\n  {shown}")
     # Numbers of a smoke run mean nothing, so its site must not stand where readers look.
     site = top / "build" / ("site-smoke" if profile == "smoke" else "site")
@@ -61,18 +48,17 @@ def put_together(top: Path, profile: str) -> Path:
     """Fill build/stage: pages with what is made for them, executed notebooks, settings; returns it."""
     stage = top / "build" / "stage"
     shutil.rmtree(stage, ignore_errors=True)
-    stage.mkdir(parents=True)
-    for page in sorted((top / "notebooks").rglob("*.md")):
+    shutil.copytree(top / "notebooks", stage, ignore=shutil.ignore_patterns(".*", "solutions"))
+    for page in stage.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
         for make in MADE:
             mark = f"<!-- made here: {make.__name__} -->"
             text = text.replace(mark, make()) if mark in text else text
-        _write(stage / page.relative_to(top / "notebooks"), text)
+        page.write_text(text, encoding="utf-8")
     for path in notebooks.choose(top, []):
-        _write(stage / path.relative_to(top / "notebooks"), with_solutions(_executed(top, path, profile), path))
+        text = with_solutions(_executed(top, path, profile), path)
+        (stage / path.relative_to(top / "notebooks")).write_text(text, encoding="utf-8")
     for name in CONFIGURATION:
-        if not (top / name).exists():
-            raise UserError(f"{name} is missing from {top}; restore it from git")
         shutil.copyfile(top / name, stage / name)
     shutil.copytree(top / ASSETS, stage / ASSETS)
     return stage
@@ -90,22 +76,12 @@ def with_solutions(executed: Path, path: Path) -> str:
     return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-
-
 def _executed(top: Path, path: Path, profile: str) -> Path:
-    """The executed version of the notebook at `path`; UserError if it is missing, out of date or names this machine."""
+    """The executed version of the notebook at `path`; UserError if it is missing or out of date."""
     plan = record.plan(top, path, profile, None, [])
-    done = record.load(plan)
-    changed = record.why_again(plan, done) if done else ""
-    again = f"type: ilbook run {plan.notebook.id} --profile {profile}"
+    done, changed = record.load(plan)
     if done is None:
-        raise UserError(f"{plan.notebook.id} was not executed in the {profile} profile; {again}")
-    if changed:
-        raise UserError(f"{plan.notebook.id} was executed before {changed} changed; {again}")
-    file = plan.file(".ipynb")
-    if str(top) in file.read_text(encoding="utf-8"):
-        raise UserError(f"{plan.notebook.id} shows an absolute path of this machine; let it print a relative one")
-    return file
+        since = f" since {changed} changed" if changed else ""
+        again = f"type: ilbook run {plan.notebook.id} --profile {profile}"
+        raise UserError(f"{plan.notebook.id} was not executed in the {profile} profile{since}; {again}")
+    return plan.file(".ipynb")

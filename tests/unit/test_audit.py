@@ -31,7 +31,8 @@ def pages(book, monkeypatch, golden):
         if name in made.broken:
             return [{"id": name, "status": "failed", "why": "code cell 2 of 3: no"}]
         (path,) = book.root.glob(f"notebooks/*/{name}.ipynb")
-        monkeypatch.setenv("ILBOOK_OUT", str(record.plan(book.root, path, profile, seed, []).out))
+        out = record.plan(book.root, path, profile, seed, []).out
+        monkeypatch.setenv("ILBOOK_OUT", str(out))
         effect = made.effects.get((name, seed), 0.3)
         with used.collected():
             run = Run.start(name, profile, seed or 0)
@@ -39,7 +40,7 @@ def pages(book, monkeypatch, golden):
             run.judge("a-wins", Estimate(effect, effect - 0.1, effect + 0.1, 100, 1, "given"))
             run.table("summary", [{"policy": "a", "success": effect}])
             run.finish()
-        return [{"id": name, "status": "ok", "why": ""}]
+        return [{"id": name, "status": "ok", "why": "", "out": out}]
 
     monkeypatch.setattr(execute, "run", run_page)
     for name in PAGES:

@@ -128,7 +128,7 @@ def test_an_old_entry_tells_of_no_new_change(published):
     [
         ("`c-wins` is contradicted.", True),
         ("c-wins:\n  contradicted", True),
-        ("`c-wins` went from supported to contradicted.", True),
+        ("`c-wins` went from supported to contradicted.", False),
         ("`c-wins` and `a-wins` are contradicted.", True),
         ("`a-wins` is supported, `c-wins` is contradicted.", True),
         ("`c-wins` is supported, `a-wins` is contradicted.", False),

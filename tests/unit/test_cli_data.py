@@ -35,7 +35,7 @@ def test_there_and_back(small, capsys, name):
 
 def test_a_shipped_set_is_exported_by_its_name(small, capsys):
     words = ["data", "export", "avoid", "avoid_lerobot", "--format", "lerobot"]
-    assert cli.main([*words, "--arrays", "state,action"]) == 0
+    assert cli.main([*words, "--arrays", "state", "action"]) == 0
     assert "240 episodes" in capsys.readouterr().out
     assert cli.main(["data", "import", "avoid_lerobot", "again.npz"]) == 0
     again = files.read(small / "again.npz")

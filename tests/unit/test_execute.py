@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from ilbook.errors import UserError
-from ilbook.press import execute, job, notebook, progress, record
+from ilbook.press import doctor, execute, job, notebook, record
 
 GOOD = """import os, subprocess, sys, warnings
 warnings.warn("careful")
@@ -30,16 +30,15 @@ time.sleep(600)"""
 ENDINGS = {  # notebook -> its cell, the status it must get, words that must be said
     "01_good": (GOOD, "ok", ""),
     "02_raises": ("first = 1\nfirst / 0", "failed", "code cell 2 of 3: ZeroDivisionError: division by zero"),
-    "03_exit": ("exit()", "incomplete", "code cell 2 of 3 called exit()"),
-    "04_sys_exit": ("import sys; sys.exit()", "incomplete", "code cell 2 of 3 raised SystemExit()"),
-    "05_exit_0": ("raise SystemExit(0)", "incomplete", "code cell 2 of 3 raised SystemExit(0)"),
-    "06_os_exit": ("import os; os._exit(0)", "incomplete", "ended the Python process with exit status 0"),
-    "07_killed": ("import os; os.kill(os.getpid(), 9)", "died", "code cell 2 of 3: the kernel was ended by SIGKILL"),
-    "08_slow": (SLOW, "timeout", "code cell 2 of 3 was stopped at the limit of 15 s"),
+    "04_sys_exit": ("import sys; sys.exit()", "incomplete", "code cell 2 of 3: nothing ran after it"),
+    "05_exit_0": ("raise SystemExit(0)", "incomplete", "code cell 2 of 3: nothing ran after it"),
+    "06_os_exit": ("import os; os._exit(0)", "died", "code cell 2 of 3: Python ended with status 0"),
+    "07_killed": ("import os; os.kill(os.getpid(), 9)", "died", "code cell 2 of 3: Python ended with status -9"),
+    "08_slow": (SLOW, "timeout", "code cell 2 of 3: it was stopped at the limit of 15 s"),
     "09_full": ("raise OSError(28, 'No space left on device')", "failed", "the disk is full"),
-    "10_no_sentinel": ("1 + 1", "incomplete", "run.finish(), wrote no result"),
+    "10_no_sentinel": ("1 + 1", "incomplete", "code cell 3 of 3: nothing ran after it, and run.finish()"),
 }
-CORES = execute.cores()
+CORES = doctor.cores()
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +66,13 @@ def test_every_ending_has_its_status(ended, name):
 def test_the_others_go_on_and_rows_keep_their_order(ended):
     rows, said, _ = ended
     assert list(rows) == list(ENDINGS)
-    assert len(re.findall(r"^\[\d+/10\] \w+  \w+  [\d.]+ s$", said, re.MULTILINE)) == 10
+    assert len(re.findall(r"^\[\d+/9\] \w+  \w+  [\d.]+ s$", said, re.MULTILINE)) == 9
 
 
 @pytest.mark.slow
 def test_a_failing_cell_is_shown_with_its_error(ended):
     rows, said, _ = ended
     assert "| first / 0" in said and "ZeroDivisionError: division by zero" in "\n".join(rows["02_raises"]["trace"])
-    page = rows["02_raises"]["page"]
-    assert page.name == "02_raises.failed.html" and "ZeroDivisionError" in page.read_text()
 
 
 @pytest.mark.slow
@@ -101,7 +98,7 @@ def test_two_jobs_share_the_cores_and_pages_hold_no_absolute_path(ended):
     page = rows["01_good"]["page"].read_text()
     assert str(book.root) not in page and not re.search(r"(src|href)=\"(https?:)?//", page)
     assert "book_assets/mathjax/tex-chtml.js" in page
-    assert [video.name for video in rows["01_good"]["videos"]] == ["film.mp4"]
+    assert [video.name for video in rows["01_good"]["out"].rglob("*.mp4")] == ["film.mp4"]
 
 
 @pytest.mark.slow
@@ -183,7 +180,7 @@ def test_a_full_disk_ends_each_notebook_with_a_clear_word(book, monkeypatch):
 
     monkeypatch.setattr(job, "execute_notebook", full)
     rows = execute.run([], "smoke")
-    assert [(row["status"], row["why"]) for row in rows] == [("error", job.DISK_FULL)] * 2
+    assert [row["status"] for row in rows] == ["error"] * 2 and all(job.DISK_FULL in row["why"] for row in rows)
     assert not list((book.root / "build" / "executed" / "smoke").iterdir())
 
 
@@ -200,9 +197,9 @@ def test_a_damaged_record_is_no_record(book):
     for text in ("", "[]", "{}", '{"parts": {}}'):
         plan.file(".json").parent.mkdir(parents=True, exist_ok=True)
         plan.file(".json").write_text(text)
-        assert record.load(plan) is None
-    record.save(plan, 1.0, 2.0, [])
-    assert record.load(plan) is None, "the executed files are missing"
+        assert record.load(plan) == (None, "")
+    record.save(plan, {"seconds": 1.0, "peak_mb": 2.0, "claims": []})
+    assert record.load(plan) == (None, ""), "the executed files are missing"
 
 
 @pytest.mark.parametrize(
@@ -216,9 +213,9 @@ def test_a_damaged_record_is_no_record(book):
         ({"overrides": ["demos=many"]}, "--set demos=many is not of type int"),
         ({"overrides": ["demos=2.5"]}, "--set demos=2.5 is not of type int"),
         ({"overrides": ["demos=True"]}, "--set demos=True is not of type int"),
-        ({"overrides": ["demos"]}, "write --set name=value"),
-        ({"overrides": ["seed=3"]}, "write --seed 3"),
-        ({"profile": "smoke", "publish": True}, "cannot be published"),
+        ({"overrides": ["demos"]}, "give a value such as demos=5"),
+        ({"overrides": ["profile=full"]}, "unknown parameter of 01_page 'profile'"),
+        ({"profile": "smoke", "publish": True}, "cannot be published; leave out the smoke profile"),
         ({"seed": 4, "publish": True}, "leave out seed"),
     ],
 )
@@ -232,21 +229,21 @@ def test_a_wrong_argument_is_refused_before_anything_runs(book, arguments, words
 def test_values_take_the_type_of_the_parameter(book):
     parameters = "n: int = 5\nrate: float = 0.5\nflag: bool = True\nname: str = 'x'\nsizes: tuple = (1,)\n"
     page = notebook.read(book.quick("01_page", parameters=parameters))
-    settings = ["n=-7", "rate=2", "flag=false", "name=3", "sizes=(2, 3)"]
+    settings = ["n=-7", "rate=2", "flag=False", "name=3", "sizes=(2, 3)"]
     assert notebook.override(page, settings) == {"n": -7, "rate": 2.0, "flag": False, "name": "3", "sizes": (2, 3)}
 
 
 def test_parameters_must_be_literals_and_complete(book, make_cell):
     for source, words in (
-        ("x: int = 1", "does not set `profile`"),
+        ("x: int = 1", "sets ['profile', 'seed']; add it"),
         ("x = f()", "literals only"),
         ("import os", "literals only"),
         ("x = 1", "not `name: type = literal`"),
     ):
         page = notebook.read(book.add("01_page", make_cell("code", source, "parameters")))
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=re.escape(words)):
             notebook.parameters(page)
-    with pytest.raises(UserError, match="0 cells tagged"):
+    with pytest.raises(UserError, match="has no cell with the tag 'parameters'"):
         notebook.parameters(notebook.read(book.add("01_page", make_cell("code", "x = 1"))))
 
 
@@ -273,21 +270,6 @@ def test_the_key_follows_parameters_and_prose_but_not_outputs(book, make_cell):
     content["cells"][0]["source"] += " More."
     path.write_text(json.dumps(content))
     assert record.plan(book.root, path, "smoke", None, []).key != before
-
-
-def test_the_bar_moves_with_the_cells_on_a_terminal_only():
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    for stream, wanted in ((Terminal(), True), (io.StringIO(), False)):
-        display = progress.Display(stream, 1)
-        display.start(1, "smoke", 1, 1)
-        for cell in (1, 2):
-            display.update([("01_page", cell, 4)])
-        assert ("[##########----------] 01_page cell 2/4 00:0" in stream.getvalue()) == wanted
-        assert ("\r" in stream.getvalue()) == wanted
-        display.bar.close()
 
 
 @pytest.mark.slow

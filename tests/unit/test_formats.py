@@ -123,7 +123,7 @@ def test_a_folder_that_only_bears_the_name_of_a_shipped_set_is_not_taken_for_it(
 def test_the_command_line_converts_and_refuses(tmp_path, capsys):
     source = store(tmp_path / "source")
     there, home = str(tmp_path / "there"), str(tmp_path / "home.npz")
-    assert cli.main(["data", "export", str(source), there, "--format", "lerobot", "--arrays", "state, obs"]) == 0
+    assert cli.main(["data", "export", str(source), there, "--format", "lerobot", "--arrays", "state", "obs"]) == 0
     assert cli.main(["data", "import", there, home, "--json"]) == 0
     said = json.loads(capsys.readouterr().out.split("\n", 1)[1])
     assert (said["episodes"], said["steps"], said["arrays"]) == (3, 24, ["state", "action", "obs"])

@@ -12,7 +12,8 @@ from ilbook.press import myst, notebook, page, record
 ROOT = "/somewhere/book"
 SCRATCH = f"{ROOT}/build/executed/smoke/.part-1-01_page"
 PLACES = {f"{SCRATCH}/out": "build/runs/01_page/smoke", f"{ROOT}/": "", ROOT: "."}
-PAGE = notebook.Notebook(Path(ROOT, "notebooks", "1_part", "01_page.ipynb"), (), {}, (4, 5))
+TITLE = notebook.Cell("markdown", "# The <title>\n\nText.", {})
+PAGE = notebook.Notebook(Path(ROOT, "notebooks", "1_part", "01_page.ipynb"), (TITLE,), {}, (4, 5))
 PLAN = record.Plan(Path(ROOT), PAGE, "smoke", {"profile": "smoke", "seed": 3}, {"profile": "lecture", "seed": 0}, {})
 KNOWN = {"one": "Doe, 2020", "two": "Doe and Roe, 2021", "three": "Doe et al., 2022"}
 

@@ -55,9 +55,9 @@ def test_no_file_is_no_solution(book):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("# exercise: 1\nx = 1\n# exercise: 1\nx = 2\n", "exercise '1' has 2 solutions"),
-        ("# exercise: 1\n\n# wrong: 1\nx = 2\n", "'# exercise: 1' has no code below it"),
-        ("# exercise: 1\nx = 1\n# wrong: 2\nx = 2\n", "wrong answers to '2' and no solution"),
+        ("# exercise: 1\nx = 1\n# exercise: 1\nx = 2\n", "exercise '1' needs one solution"),
+        ("# exercise: 1\n\n# wrong: 1\nx = 2\n", "exercise '1' needs one solution"),
+        ("# exercise: 1\nx = 1\n# wrong: 2\nx = 2\n", "exercise '2' needs one solution"),
     ],
 )
 def test_a_file_that_mixes_things_up_is_refused_in_one_sentence(page, text, words):
