@@ -29,6 +29,7 @@ class Bootstrap:
         low, high = np.quantile(replicates, [(1 - self.level) / 2, (1 + self.level) / 2])
         return float(low), float(high)
 
-    def estimate(self, effect: float, replicates: np.ndarray, n: int, seeds: int, method: str) -> Estimate:
-        """An effect with its percentile interval."""
-        return Estimate(float(effect), *self.middle(replicates), n, seeds, f"{method}, {self.level:.0%}")
+    def estimate(self, values: np.ndarray, totals: np.ndarray, what: str) -> Estimate:
+        """The mean of paired differences (S, N), with the interval that their sums in each replicate (B,) give."""
+        label = f"paired bootstrap over {what}, {self.level:.0%}"
+        return Estimate(float(values.mean()), *self.middle(totals / values.size), values.size, len(values), label)

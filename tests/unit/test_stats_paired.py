@@ -124,7 +124,7 @@ def test_our_replicates_give_the_ideal_interval_and_its_coverage_over_5000_table
     @cache
     def ours(wins, losses):
         values = np.repeat([1.0, -1.0, 0.0], [wins, losses, n - wins - losses])
-        return bootstrap.estimate(values.mean(), bootstrap.draws(n) @ values / n, n, 1, "starts")
+        return bootstrap.estimate(values[None], bootstrap.draws(n) @ values, "starts")
 
     inside = 0
     for _ in range(5000):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ilbook import stats, used
-from ilbook.stats import Estimate, improvement, intervals, pairs, posterior, power, ranking, selection, several
+from ilbook.stats import Estimate, intervals, pairs, posterior, power, ranking, selection, several
 from ilbook.stats.sequential import peeking, savi, step
 from ilbook.stats.sequential.base import CountTest
 
@@ -38,8 +38,6 @@ STEP = step.synthesise(8)
         (lambda: stats.seed_t(TABLE, "a", "b", "success"), "paired estimate"),
         (lambda: stats.from_table(TABLE, "a", None, "success"), "paired intervals estimate"),
         (lambda: stats.mode_entropy(TABLE, "a", 2), "modes paired bootstrap estimate"),
-        (lambda: improvement.probability_of_improvement([1, 2], [0, 1]), "improvement bootstrap estimate"),
-        (lambda: improvement.paired_improvement([1, 2], [0, 1]), "improvement bootstrap estimate"),
         (lambda: pairs.mcnemar([0, 1], [1, 1]), "pairs"),
         (lambda: pairs.barnard((1, 2), (2, 3)), "pairs"),
         (lambda: pairs.sign_p(1, 2), "pairs"),

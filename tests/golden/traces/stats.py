@@ -5,7 +5,6 @@ import pandas as pd
 
 from ilbook.stats import (
     estimate,
-    improvement,
     intervals,
     modes,
     paired,
@@ -74,9 +73,10 @@ def _():
 def _():
     made = Bootstrap(0.9, 100)
     drawn = made.draws(3)
-    means = drawn @ [0.0, 1.0, 4.0] / 3
-    estimated = made.estimate(5 / 3, means, 3, 1, "mean")
-    return {"drawn": drawn, "middle": made.middle(means), "estimate": numbers(estimated)}
+    values = np.array([[0.0, 1.0, 4.0]])
+    totals = drawn @ values[0]
+    estimated = made.estimate(values, totals, "starts")
+    return {"drawn": drawn, "middle": made.middle(totals / 3), "estimate": numbers(estimated)}
 
 
 @trace("stats.paired")
@@ -99,16 +99,6 @@ def _():
     return {
         "tests": [[one.effect, one.p, *one.n] for one in found],
         "sign": pairs.sign_p(wins, 9 - wins),
-    }
-
-
-@trace("stats.improvement")
-def _():
-    first, second = np.random.default_rng(1).integers(0, 4, (2, 10, 3))
-    return {
-        "any against any": numbers(improvement.probability_of_improvement(first[:, 0], second[:7, 0])),
-        "tasks": numbers(improvement.probability_of_improvement(first, second)),
-        "on the same start": numbers(improvement.paired_improvement(first, second, 0.9, 500)),
     }
 
 
