@@ -18,7 +18,6 @@ class Comparison:
     effect: float
     p: float  # two-sided
     n: tuple[int, int]  # episodes of each
-    method: str  # which test, in words
 
 
 def mcnemar(first: Sequence[float], second: Sequence[float]) -> Comparison:
@@ -29,7 +28,7 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> Comparison:
     """
     one, other = paired_outcomes(first, second)
     p = float(sign_p(int((one > other).sum()), int((one < other).sum())))
-    return Comparison(float(one.mean() - other.mean()), p, (len(one), len(other)), "McNemar's exact test")
+    return Comparison(float(one.mean() - other.mean()), p, (len(one), len(other)))
 
 
 def sign_p(wins: int | np.ndarray, losses: int | np.ndarray) -> np.ndarray:
@@ -49,4 +48,4 @@ def barnard(first: tuple[int, int], second: tuple[int, int]) -> Comparison:
     check_counts(y, m)
     same = x + y in (0, n + m)  # all succeed or all fail: no evidence, and z is 0 / 0
     p = 1.0 if same else float(barnard_exact([[x, y], [n - x, m - y]]).pvalue)
-    return Comparison(x / n - y / m, min(p, 1.0), (int(n), int(m)), "Barnard's exact test")
+    return Comparison(x / n - y / m, min(p, 1.0), (int(n), int(m)))

@@ -36,8 +36,7 @@ class Posterior:
         """The posterior mean with the equal-tailed interval: as much belief above it as below."""
         check_level(level)
         mean, (low, high) = beta.mean(*self.parameters), beta.interval(level, *self.parameters)
-        prior = {1.0: "uniform", 0.5: "Jeffreys"}.get(float(self.prior), f"Beta({self.prior:g}, {self.prior:g})")
-        how = f"posterior, {prior} prior, {level:.0%}"
+        how = f"posterior, Beta({self.prior:g}, {self.prior:g}) prior, {level:.0%}"
         return Estimate(float(mean), float(low), float(high), int(self.n), 1, how)
 
     def density(self, rates: np.ndarray) -> np.ndarray:

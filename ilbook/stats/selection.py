@@ -32,16 +32,14 @@ def select_checkpoint(
     used.note("stats.selection")
     for column in ("checkpoint", "start", metric):
         if column not in table.columns:
-            raise unknown("table column", column, [str(name) for name in table.columns])
+            raise unknown("table column", column, map(str, table.columns))
     if "train_seed" in table.columns and table["train_seed"].nunique() > 1:
         raise UserError("the table mixes several training seeds; choose a checkpoint of each training by itself")
-    chosen_on, reported_on = list(validation), list(held_out)
+    chosen_on, reported_on = set(validation), set(held_out)
     for starts, kind in ((chosen_on, "validation"), (reported_on, "held-out")):
         if not starts:
             raise UserError(f"there are no {kind} starts; list their ids in advance")
-        if len(set(starts)) < len(starts):
-            raise UserError(f"the {kind} starts name one id twice; list each once")
-    if shared := sorted(set(chosen_on) & set(reported_on)):
+    if shared := sorted(chosen_on & reported_on):
         raise UserError(
             f"{len(shared)} starts choose the checkpoint and report it too ({shared[0]} is one); keep the lists apart"
         )
@@ -67,12 +65,11 @@ def best_of(rates: Sequence[float], n: int) -> float:
     return float((1 - below.prod(axis=0)[:-1]).sum() / n)  # E[max] is the sum of P(max > s)
 
 
-def _rate(table: pd.DataFrame, checkpoint: object, starts: list[int], metric: str) -> Estimate:
+def _rate(table: pd.DataFrame, checkpoint: object, starts: set[int], metric: str) -> Estimate:
     """The success rate of a checkpoint on these starts, each exactly once."""
     mine = table[(table["checkpoint"] == checkpoint) & table["start"].isin(starts)]
-    if mine["start"].duplicated().any():
-        twice = mine.loc[mine["start"].duplicated(), "start"].iloc[0]
+    for twice in mine.loc[mine["start"].duplicated(), "start"]:
         raise UserError(f"checkpoint {checkpoint!r} has start {twice} twice; evaluate each start once")
-    if missing := sorted(set(starts) - set(mine["start"])):
+    if missing := sorted(starts - set(mine["start"])):
         raise UserError(f"checkpoint {checkpoint!r} was not run on start {missing[0]} ({len(missing)} are missing)")
     return wilson(int(outcomes(mine[metric].to_numpy(), f"checkpoint {checkpoint!r}").sum()), len(starts))

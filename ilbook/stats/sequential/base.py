@@ -12,7 +12,7 @@ import numpy as np
 
 from ilbook import used
 from ilbook.errors import UserError
-from ilbook.stats.estimate import check_rate, outcomes, paired_outcomes
+from ilbook.stats.estimate import check_rate, paired_outcomes
 
 
 @dataclass(frozen=True)
@@ -62,48 +62,23 @@ class SequentialTest(ABC):
         """Probability of stopping after these outcomes (t,), (t,), and which policy is then declared better."""
 
     def run(self, first: Sequence[float], second: Sequence[float], rng: np.random.Generator | None = None) -> Decision:
-        """The decision for two lists of outcomes (T,) of 0 and 1 on the same starts, in the order they were run."""
+        """The decision for two lists of outcomes (T,) of 0 and 1 on the same starts, in the order they were run.
+
+        `rng` tosses the coin of a randomised boundary. Without it such a boundary does not stop: a little less power,
+        never more false alarms, no chance involved.
+        """
         one, other = paired_outcomes(first, second)
         if self.n_max is not None and len(one) > self.n_max:
             raise UserError(
                 f"{len(one)} pairs were run but the test was made for {self.n_max}; its error rate ends there"
             )
-        trial = Trial(self, rng)
-        for pair in zip(one, other, strict=True):
-            if trial.update(*pair).over:
+        for t in range(1, len(one) + 1):
+            weight, better = self.stop(one[:t], other[:t])
+            stops = weight >= 1 or (weight > 0 and rng is not None and rng.random() < weight)
+            if stops:
                 break
-        return trial.decision
-
-
-@dataclass
-class Trial:
-    """A sequential test under way, fed one pair at a time. The only thing here that changes: it may be used once.
-
-    `rng` tosses the coin of a randomised boundary. Without it such a boundary does not stop: a little less power, never
-    more false alarms, no chance involved.
-    """
-
-    test: SequentialTest
-    rng: np.random.Generator | None = None
-    decision: Decision = Decision(None, 0, (0, 0), False)  # where the trial stands
-    _pairs: list[np.ndarray] = field(default_factory=list, repr=False)
-
-    def update(self, first: float | None, second: float | None) -> Decision:
-        """Add the outcomes of both policies from the next start; a UserError for half a pair or after the end."""
-        if first is None or second is None:
-            raise UserError("a pair needs the outcome of both policies from one start; run the one that is missing")
-        if self.decision.over:
-            raise UserError(
-                f"this trial ended after {self.decision.pairs} pairs; more looks would break its error rate, "
-                "so plan a new trial on new starts"
-            )
-        self._pairs.append(outcomes([first, second], "the pair"))
-        one, other = np.transpose(self._pairs)
-        weight, better = self.test.stop(one, other)
-        stops = weight >= 1 or (weight > 0 and self.rng is not None and self.rng.random() < weight)
-        over = stops or len(one) == self.test.n_max
-        self.decision = Decision(better if stops else None, len(one), (int(one.sum()), int(other.sum())), over)
-        return self.decision
+        successes = int(one[:t].sum()), int(other[:t].sum())
+        return Decision(better if stops else None, t, successes, stops or t == self.n_max)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
+from scipy.stats import multinomial
 
 from ilbook.stats import (
     estimate,
@@ -117,12 +119,15 @@ def _():
     rows = table(n=40)
     compared = several.compare_all(rows, "success")
     letters = several.letters_of(compared, rows.groupby("policy")["success"].mean().to_dict())
-    over_seeds = several.compare_all_seeds(table(seeds=2), "success", 0.9)
+    over_seeds = [
+        paired.paired_bootstrap(table(seeds=2), *pair, "success", level=1 - 0.1 / len(compared))
+        for pair in compared[["first", "second"]].to_numpy()
+    ]
     return {
         "pairs": " ".join(compared["first"] + ">" + compared["second"]),
         "tests": compared[["effect", "p", "adjusted", "different"]].to_numpy(float),
         "letters": " ".join(f"{name}:{held}" for name, held in letters.items()),
-        "intervals": over_seeds[["effect", "low", "high", "different"]].to_numpy(float),
+        "intervals": [[one.effect, one.low, one.high, float(one.low > 0 or one.high < 0)] for one in over_seeds],
         "holm": several.adjusted([0.01, 0.04, 0.03, 0.5], "holm"),
     }
 
@@ -154,13 +159,21 @@ def _():
 @trace("stats.power")
 def _():
     rates = ((0.4, 0.7), (0.2, 0.3), (0.9, 0.5))
+    won, lost = np.indices((21, 21))
+
+    def mcnemar(p, q):
+        """Its exact power over 20 common starts with the correlation 0.2."""
+        wins, losses = power.discordant(p, q, 0.2)
+        chances = multinomial.pmf(np.stack([won, lost, 20 - won - lost], -1), 20, [wins, losses, 1 - wins - losses])
+        return chances[pairs.sign_p(won, lost) <= 0.05].sum()
+
     return {
         "unpaired": [power.power_unpaired(p, q, 30) for p, q in (*rates, (0.0, 0.0), (0.0, 1.0))],
         "exact": [power.exact_power(p, q, 15) for p, q in (*rates, (0.5, 0.5))],
-        "paired": [power.power_paired(p, q, 20, 0.2) for p, q in rates] + [power.power_paired(0.5, 0.5, 20, 1.0)],
+        "paired": [mcnemar(p, q) for p, q in rates] + [0.0],
         "sizes": [power.sample_size(p, q) for p, q in rates],
         "sizes in pairs": [power.sample_size_paired(p, q, 0.2) for p, q in rates],
-        "gap": [power.detectable_gap(n, base=0.4) for n in (20, 100)],
+        "gap": [brentq(lambda q, n=n: power.power_unpaired(0.4, q, n) - 0.8, 0.4, 1.0) - 0.4 for n in (20, 100)],
         "discordant": [power.discordant(p, q, 0.1) for p, q in rates],
     }
 
@@ -184,7 +197,7 @@ def _():
         test.run([1, 0, 0, 1], [1, 1, 1, 1]),
         test.run([1, 1, 1], [1, 1, 0], np.random.default_rng(1)),
         test.run([1] * 6, [1] * 6),
-        base.Trial(test).update(1, 0),
+        test.run([1], [0]),
     ]
     return {
         "first": [curve.first for curve in curves.values()],
