@@ -26,8 +26,7 @@ class Bootstrap:
 
     def middle(self, replicates: np.ndarray) -> tuple[float, float]:
         """The percentile interval: the bounds of the middle `level` of the replicates (B,)."""
-        low, high = np.quantile(replicates, [(1 - self.level) / 2, (1 + self.level) / 2])
-        return float(low), float(high)
+        return tuple(np.quantile(replicates, [(1 - self.level) / 2, (1 + self.level) / 2]).tolist())
 
     def estimate(self, values: np.ndarray, totals: np.ndarray, what: str) -> Estimate:
         """The mean of paired differences (S, N), with the interval that their sums in each replicate (B,) give."""

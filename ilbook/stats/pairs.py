@@ -23,8 +23,7 @@ class Comparison:
 def mcnemar(first: Sequence[float], second: Sequence[float]) -> Comparison:
     """McNemar's exact test (1947) of outcomes 0 or 1 (N,) of two policies on the same starts, in the same order.
 
-    Only starts on which they differ count: under the null each is won by either with probability 1/2. Starts must be
-    independent: the same start under several training seeds is not.
+    Only starts on which they differ count. Starts must be independent: one under several training seeds is not.
     """
     one, other = paired_outcomes(first, second)
     p = float(sign_p(int((one > other).sum()), int((one < other).sum())))
@@ -38,10 +37,7 @@ def sign_p(wins: int | np.ndarray, losses: int | np.ndarray) -> np.ndarray:
 
 
 def barnard(first: tuple[int, int], second: tuple[int, int]) -> Comparison:
-    """Barnard's exact test (1945) of two policies, each given as (successes, episodes), on starts of their own.
-
-    The reference of the LBM study for fixed n, by scipy.stats.barnard_exact with the pooled z statistic.
-    """
+    """Barnard's exact test (1945, pooled z) of two policies, each given as (successes, episodes), on own starts."""
     used.note("stats.pairs")
     (x, n), (y, m) = first, second
     check_counts(x, n)

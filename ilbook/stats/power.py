@@ -32,7 +32,7 @@ def power_unpaired(p: float, q: float, n: int, alpha: float = 0.05) -> float:
 def exact_power(
     p: float, q: float, n: int, alpha: float = 0.05, p_values: Callable[[int], np.ndarray] = barnard_p
 ) -> float:
-    """The same for a test whose p-values (n + 1, n + 1) are known for all counts, as in `stats.peeking`; exact.
+    """The same for a test whose p-values (n + 1, n + 1) are known for all counts, as in `sequential.peeking`; exact.
 
     At p = q this is the false-alarm rate. Both directions count.
     """

@@ -26,8 +26,8 @@ def select_checkpoint(
 ) -> Selection:
     """Pick the checkpoint with the most successes on the `validation` starts; report it on the `held_out` starts.
 
-    `table` has one row per episode of one training: checkpoint, start and the metric (0 or 1), and perhaps more
-    columns. Among equals the first in the table is taken. Every checkpoint must have run on every validation start.
+    `table` has one row per episode of one training: checkpoint, start and the metric (0 or 1). Among equals the first in
+    the table is taken. Every checkpoint must have run on every validation start.
     """
     used.note("stats.selection")
     for column in ("checkpoint", "start", metric):
@@ -36,13 +36,12 @@ def select_checkpoint(
     if "train_seed" in table.columns and table["train_seed"].nunique() > 1:
         raise UserError("the table mixes several training seeds; choose a checkpoint of each training by itself")
     chosen_on, reported_on = set(validation), set(held_out)
-    for starts, kind in ((chosen_on, "validation"), (reported_on, "held-out")):
-        if not starts:
-            raise UserError(f"there are no {kind} starts; list their ids in advance")
+    if not (chosen_on and reported_on):
+        kind = "held-out" if chosen_on else "validation"
+        raise UserError(f"there are no {kind} starts; list their ids in advance")
     if shared := sorted(chosen_on & reported_on):
-        raise UserError(
-            f"{len(shared)} starts choose the checkpoint and report it too ({shared[0]} is one); keep the lists apart"
-        )
+        both = f"{len(shared)} starts choose the checkpoint and report it too ({shared[0]} is one)"
+        raise UserError(f"{both}; keep the lists apart")
     scores = {name: _rate(table, name, chosen_on, metric) for name in dict.fromkeys(table["checkpoint"])}
     if not scores:
         raise UserError("the table has no checkpoint; evaluate at least one")
@@ -53,8 +52,7 @@ def select_checkpoint(
 def best_of(rates: Sequence[float], n: int) -> float:
     """Expected sample rate of whichever of several checkpoints looks best after n independent episodes each; exact.
 
-    Subtract the best true rate for the optimism: `best_of([0.5] * 10, 20) - 0.5` is about 0.17. On common starts
-    the outcomes are correlated and the optimism is smaller.
+    Less the best true rate it is the optimism, which is smaller on common starts, where the outcomes are correlated.
     """
     used.note("stats.selection")
     check_whole(n)

@@ -30,8 +30,7 @@ def adjusted(p_values: Sequence[float], method: str = "bonferroni") -> np.ndarra
 def compare_all(table: pd.DataFrame, metric: str, alpha: float = 0.05, method: str = "bonferroni") -> pd.DataFrame:
     """Every pair of policies on common starts by McNemar's test: first, second, effect, p, adjusted, different.
 
-    Best policies first. `table` as for the paired bootstrap, of one training seed: a test over episodes takes each for
-    independent, and three seeds on 100 starts are not 300 trials.
+    Best policies first. `table` as for the paired bootstrap, of one training: three on 100 starts are not 300 trials.
     """
     used.note("stats.several")
     check_alpha(alpha)
@@ -40,10 +39,8 @@ def compare_all(table: pd.DataFrame, metric: str, alpha: float = 0.05, method: s
     names = list(dict.fromkeys(table["policy"]))
     values = {name: by_start(table, name, metric, like=names[0]).to_numpy() for name in names}
     if len(values[names[0]]) > 1:
-        raise UserError(
-            "a test over episodes takes them for independent, and the same start under several training seeds is not; "
-            "give the rows of one training seed, or take paired_bootstrap for each pair"
-        )
+        why = "a test takes episodes for independent, and one start under several training seeds is not"
+        raise UserError(f"{why}; give the rows of one training seed, or take paired_bootstrap for each pair")
     pairs = list(combinations(sorted(names, key=lambda name: -values[name].mean()), 2))
     tests = [mcnemar(values[first][0], values[second][0]) for first, second in pairs]
     found = pd.DataFrame(pairs, columns=["first", "second"])

@@ -4,7 +4,6 @@ Both policies run from the same list of starts. After t pairs the state is (x, y
 second policy; a test stops in it with a probability that only t, x and y decide.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -48,30 +47,27 @@ class Stopping:
         return float((1 - self.declared[:-1]).sum())
 
 
-class SequentialTest(ABC):
+class SequentialTest:
     """A rule that says after every pair whether to stop; `n_max` is None for one that may go on for ever."""
 
     n_max: int | None
 
     def __post_init__(self) -> None:
-        used.note("stats.sequential.base")
         used.note_type(type(self))
 
-    @abstractmethod
     def stop(self, first: np.ndarray, second: np.ndarray) -> tuple[float, str]:
         """Probability of stopping after these outcomes (t,), (t,), and which policy is then declared better."""
+        raise NotImplementedError
 
     def run(self, first: Sequence[float], second: Sequence[float], rng: np.random.Generator | None = None) -> Decision:
         """The decision for two lists of outcomes (T,) of 0 and 1 on the same starts, in the order they were run.
 
-        `rng` tosses the coin of a randomised boundary. Without it such a boundary does not stop: a little less power,
-        never more false alarms, no chance involved.
+        What was run after the test has stopped does not count. `rng` tosses the coin of a randomised boundary; without
+        it such a boundary does not stop: a little less power, never more false alarms, no chance involved.
         """
         one, other = paired_outcomes(first, second)
         if self.n_max is not None and len(one) > self.n_max:
-            raise UserError(
-                f"{len(one)} pairs were run but the test was made for {self.n_max}; its error rate ends there"
-            )
+            raise UserError(f"{len(one)} pairs were run but the test was made for {self.n_max}; end the trial there")
         for t in range(1, len(one) + 1):
             weight, better = self.stop(one[:t], other[:t])
             stops = weight >= 1 or (weight > 0 and rng is not None and rng.random() < weight)
@@ -93,10 +89,7 @@ class CountTest(SequentialTest):
         return len(self.boundaries) - 1
 
     def at(self, t: int) -> np.ndarray:
-        """Probability (t + 1, t + 1) of stopping after t pairs, by successes of the first and the second policy.
-
-        Where the second has more it is declared better, and the other way round.
-        """
+        """Probability (t + 1, t + 1) of stopping after t pairs for the policy with more successes, by those of both."""
         return self.boundaries[t]
 
     def stop(self, first: np.ndarray, second: np.ndarray) -> tuple[float, str]:
@@ -107,15 +100,13 @@ class CountTest(SequentialTest):
     def stopping(self, p_first: float, p_second: float, coin: bool = True) -> Stopping:
         """When the test stops if the policies succeed with these rates, independently; exact.
 
-        Propagates the probability of every state that is not stopped yet. `coin=False`: trials without a generator.
+        `coin=False`: trials without a generator.
         """
         check_rate(p_first, p_second)
-        chances = np.zeros((2, self.n_max + 1))
-        alive = np.ones((1, 1))
+        chances, alive = np.zeros((2, self.n_max + 1)), np.ones((1, 1))
         for t in range(1, self.n_max + 1):
             alive = add_pair(alive, p_first, p_second)
-            weights = self.at(t)
-            stopped = alive * (weights if coin else weights >= 1)
+            stopped = alive * (self.at(t) if coin else self.at(t) >= 1)
             chances[:, t] = np.tril(stopped, -1).sum(), np.triu(stopped, 1).sum()
             alive = alive - stopped
         return Stopping(*np.cumsum(chances, axis=1))
@@ -123,12 +114,7 @@ class CountTest(SequentialTest):
 
 def add_pair(mass: np.ndarray, p_first: float | np.ndarray, p_second: float | np.ndarray) -> np.ndarray:
     """Probabilities of the counts (..., t + 1, t + 1) after a pair more (..., t + 2, t + 2); rates scalar or (...)."""
-    size = mass.shape[-1]
     p, q = (np.asarray(rate)[..., None, None] for rate in (p_first, p_second))
-    rows = np.zeros((*mass.shape[:-2], size + 1, size))
-    rows[..., :-1, :] = (1 - p) * mass
-    rows[..., 1:, :] += p * mass
-    after = np.zeros((*mass.shape[:-2], size + 1, size + 1))
-    after[..., :-1] = (1 - q) * rows
-    after[..., 1:] += q * rows
-    return after
+    mass = np.pad(mass, [(0, 0)] * (mass.ndim - 2) + [(0, 1)] * 2)
+    mass = (1 - p) * mass + p * np.roll(mass, 1, axis=-2)
+    return (1 - q) * mass + q * np.roll(mass, 1, axis=-1)

@@ -32,13 +32,10 @@ class PeekingTest(CountTest):
 
 
 def fisher_p(t: int) -> np.ndarray:
-    """Two-sided p-values (t + 1, t + 1) of Fisher's exact test for all counts x, y of t episodes each.
-
-    With equal n, outcomes that are as rare as the observed one or rarer are the two tails of a symmetric distribution.
-    """
+    """Two-sided p-values (t + 1, t + 1) of Fisher's exact test for all counts x, y of t episodes each."""
     used.note("stats.sequential.peeking")
     check_whole(t)
-    # By y - x along each anti-diagonal x + y: hypergeometric, given the total number of successes.
+    # Hypergeometric by y - x along each anti-diagonal x + y; symmetric, so what is as rare or rarer are its two tails.
     x, y = np.indices((t + 1, t + 1))
     each, both = (binom.logpmf(np.arange(n + 1), n, 0.5) for n in (t, 2 * t))
     mass = np.exp(each[x] + each[y] - both[x + y])

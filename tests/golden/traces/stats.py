@@ -137,7 +137,7 @@ def _():
     one, other = posterior.Posterior(7, 10), posterior.Posterior(3, 12, prior=0.5)
     return {
         "intervals": [numbers(one.interval()), numbers(other.interval(0.8))],
-        "density": one.density(np.linspace(0, 1, 11)),
+        "density": one.belief.pdf(np.linspace(0, 1, 11)),
         "better": one.better_than(other),
     }
 
