@@ -79,14 +79,6 @@ def figure(fig: Figure, alt: str) -> None:
     display(picture(fig, alt))
 
 
-def _axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """The given axes, or new ones of this size (inches) in the style of the book."""
-    if ax is None:
-        style()
-        ax = plt.subplots(figsize=(width, height))[1]
-    return ax
-
-
 def _roles(names: Sequence[str], roles: Names | None) -> dict[str, str]:
     """The role of each name; without `roles` the last is the method, and the others are baselines."""
     return {name: (roles or {names[-1]: "method"}).get(name, "baseline") for name in names}
@@ -113,7 +105,7 @@ def trajectories(
     won = np.full(len(states), True) if success is None else np.asarray(success, dtype=bool)
     if len(won) != len(states):
         raise UserError(f"there are {len(states)} trajectories and {len(won)} successes; give one for each")
-    ax = _axes(ax, 4.4, 4.4)
+    ax = ax or plt.subplots(figsize=(4.4, 4.4))[1]
     if not ax.images:
         drawn = renderer(task, SCENE_SIZE)
         across, upward = ("xyz"[axis] for axis in drawn.view.world_axes)
@@ -148,7 +140,7 @@ def success_bars(table: pd.DataFrame, ax: Axes | None = None, roles: Names | Non
     outcomes = dict(iter(table.groupby("policy", sort=False, observed=True)["success"]))
     if not outcomes:
         raise UserError("the rollout table is empty; evaluate a policy first")
-    ax = _axes(ax, 7.0, 0.9 + 0.55 * len(outcomes))
+    ax = ax or plt.subplots(figsize=(7.0, 0.9 + 0.55 * len(outcomes)))[1]
     palette = {policy: colour(role) for policy, role in _roles(list(outcomes), roles).items()}
     bars = {"orient": "h", "width": 0.6, "saturation": 1, "palette": palette}
     seaborn.barplot(outcomes, errorbar=_interval, err_kws=INTERVAL, ax=ax, **bars)
@@ -184,7 +176,7 @@ def violins(posteriors: Mapping[str, Posterior], letters: Names, ax: Axes | None
     """
     if not posteriors:
         raise UserError("there are no posteriors to draw; give at least one")
-    ax = _axes(ax, max(3.2, 1.2 + 1.3 * len(posteriors)), 3.6)
+    ax = ax or plt.subplots(figsize=(max(3.2, 1.2 + 1.3 * len(posteriors)), 3.6))[1]
     rates = np.linspace(0, 1, 401)
     # The density itself; seaborn would estimate it from samples, and be half as high as it is at rates of 0 and 1.
     densities = np.array([posterior.belief.pdf(rates) for posterior in posteriors.values()])
@@ -210,7 +202,7 @@ def violins(posteriors: Mapping[str, Posterior], letters: Names, ax: Axes | None
 
 def paired_effect(estimate: Estimate, minimum: float, label: str, ax: Axes | None = None) -> Axes:
     """An effect with its interval against no effect (0) and against the smallest effect that the claim asks for."""
-    ax = _axes(ax, 7.0, 1.7)
+    ax = ax or plt.subplots(figsize=(7.0, 1.7))[1]
     low, effect, high = estimate.low, estimate.effect, estimate.high
     shown = np.array([low, effect, high, minimum, 0.0])
     room = 0.12 * (np.ptp(shown) or 1.0)
@@ -237,7 +229,7 @@ def loss_curves(
 
     if not histories:
         raise UserError("there are no training histories to draw; give at least one")
-    ax, ends = _axes(ax, 7.0, 3.4), []
+    ax, ends = ax or plt.subplots(figsize=(7.0, 3.4))[1], []
     for name, role in _roles(list(histories), roles).items():
         for key in ("step", "loss"):
             if key not in histories[name]:

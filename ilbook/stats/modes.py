@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def mode_entropy(table: pd.DataFrame, policy: str, n_modes: int, level: float = 0.95, n_boot: int = 2000) -> Estimate:
+def mode_entropy(table: pd.DataFrame, policy: str, n_modes: int, level: float = 0.95) -> Estimate:
     """How evenly the successful episodes of a policy fall on its modes: 0 always the same one, 1 all equally often.
 
     Entropy to the base `n_modes` (Jia et al. 2024), with the correction of Miller (1955) for few episodes, at most 1;
@@ -26,7 +26,7 @@ def mode_entropy(table: pd.DataFrame, policy: str, n_modes: int, level: float = 
     Bootstrap samples lack rare modes, so their entropies are too low: they are moved up to centre on the estimate.
     """
     used.note("stats.modes")
-    bootstrap = Bootstrap(level, n_boot)
+    bootstrap = Bootstrap(level)
     success, mode = (by_start(table, policy, column).to_numpy() for column in ("success", "mode"))  # (S, N)
     way = np.where(success == 1, mode, -1)
     if n_modes < 2 or not np.isin(way, np.arange(-1, n_modes)).all():

@@ -20,7 +20,7 @@ def wrong_ranking(rates: Sequence[float], n: int) -> float:
 
 
 def wrong_winner(rates: Sequence[float], n: int, break_ties: bool = False) -> float:
-    """Probability that the truly best policy has not the most successes; `break_ties`: by a coin, else a tie is wrong."""
+    """Probability that the truly best policy has not the most successes; a tie is wrong, or left to a coin."""
     masses = _masses(rates, n)  # (K, n + 1), worst policy first
     others, best = masses[:-1], masses[-1]
     fewer = np.cumsum(others, axis=1) - others

@@ -26,8 +26,8 @@ def select_checkpoint(
 ) -> Selection:
     """Pick the checkpoint with the most successes on the `validation` starts; report it on the `held_out` starts.
 
-    `table` has one row per episode of one training: checkpoint, start and the metric (0 or 1). Among equals the first in
-    the table is taken. Every checkpoint must have run on every validation start.
+    `table` has one row per episode of one training: checkpoint, start and the metric (0 or 1). Among equals the first
+    of the table is taken. Every checkpoint must have run on every validation start.
     """
     used.note("stats.selection")
     for column in ("checkpoint", "start", metric):

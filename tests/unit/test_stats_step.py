@@ -5,7 +5,7 @@ import pytest
 
 from ilbook.errors import UserError
 from ilbook.stats.sequential import step
-from ilbook.stats.sequential.base import add_pair
+from ilbook.stats.sequential.base import CountTest, add_pair
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +16,11 @@ def fifty():
 @pytest.fixture(scope="module")
 def twenty():
     return step.synthesise(20, 0.1)
+
+
+def without_coin(test):
+    """The test as it is run without a generator."""
+    return CountTest([weights >= 1 for weights in test.boundaries])
 
 
 def risk(test, p, q):
@@ -78,14 +83,14 @@ def test_the_exact_curves_are_what_simulated_trials_show(twenty, rates):
         runs = [
             twenty.run(*(rng.random((2, 20)) < np.c_[rates].reshape(2, 1)), rng if coin else None) for _ in range(2000)
         ]
-        exact = twenty.stopping(*rates, coin=coin)
+        exact = (twenty if coin else without_coin(twenty)).stopping(*rates)
         assert np.mean([run.better == "second" for run in runs]) == pytest.approx(exact.second[-1], abs=0.035)
         assert np.mean([run.pairs for run in runs]) == pytest.approx(exact.mean_pairs, abs=0.35)
 
 
 def test_without_a_coin_false_alarms_are_never_more(twenty):
     for p in np.linspace(0.05, 0.95, 7):
-        careful, exact = (twenty.stopping(p, p, coin=coin).second for coin in (False, True))
+        careful, exact = (test.stopping(p, p).second for test in (without_coin(twenty), twenty))
         assert (careful <= exact + 1e-12).all()
 
 

@@ -97,16 +97,13 @@ class CountTest(SequentialTest):
         x, y = int(first.sum()), int(second.sum())
         return float(self.at(len(first))[x, y]), "second" if y > x else "first"
 
-    def stopping(self, p_first: float, p_second: float, coin: bool = True) -> Stopping:
-        """When the test stops if the policies succeed with these rates, independently; exact.
-
-        `coin=False`: trials without a generator.
-        """
+    def stopping(self, p_first: float, p_second: float) -> Stopping:
+        """When the test stops, with its coin, if the policies succeed with these rates, independently; exact."""
         check_rate(p_first, p_second)
         chances, alive = np.zeros((2, self.n_max + 1)), np.ones((1, 1))
         for t in range(1, self.n_max + 1):
             alive = add_pair(alive, p_first, p_second)
-            stopped = alive * (self.at(t) if coin else self.at(t) >= 1)
+            stopped = alive * self.at(t)
             chances[:, t] = np.tril(stopped, -1).sum(), np.triu(stopped, 1).sum()
             alive = alive - stopped
         return Stopping(*np.cumsum(chances, axis=1))

@@ -1,5 +1,7 @@
 """What the statistics say of small inputs that were drawn once and for all."""
 
+from unittest import mock
+
 import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
@@ -25,6 +27,11 @@ from tests.golden.registry import trace
 def numbers(one):
     """What an estimate says."""
     return [one.effect, one.low, one.high, one.n, one.seeds]
+
+
+def replicates(number):
+    """Other bootstraps than of 2,000 replicates."""
+    return mock.patch.object(Bootstrap, "REPLICATES", number)
 
 
 def table(seeds=1, n=20):
@@ -73,9 +80,9 @@ def _():
 
 @trace("stats.bootstrap")
 def _():
-    made = Bootstrap(0.9, 100)
-    drawn = made.draws(3)
-    values = np.array([[0.0, 1.0, 4.0]])
+    made, values = Bootstrap(0.9), np.array([[0.0, 1.0, 4.0]])
+    with replicates(100):
+        drawn = made.draws(3)
     totals = drawn @ values[0]
     estimated = made.estimate(values, totals, "starts")
     return {"drawn": drawn, "middle": made.middle(totals / 3), "estimate": numbers(estimated)}
@@ -84,10 +91,12 @@ def _():
 @trace("stats.paired")
 def _():
     rows = table(seeds=3)
+    with replicates(500):
+        narrow = paired.paired_bootstrap(table(), "good", "fine", "score", 0.8)
     ways = (paired.paired_bootstrap, paired.evaluation_bootstrap, paired.nested_bootstrap, paired.seed_t)
     return {
         **{way.__name__: numbers(way(rows, "good", "fine", "score")) for way in ways},
-        "one training, 80 %": numbers(paired.paired_bootstrap(table(), "good", "fine", "score", 0.8, 500)),
+        "one training, 80 %": numbers(narrow),
         "claim of a difference": numbers(paired.from_table(rows, "good", "bad", "success")),
         "claim of a rate": numbers(paired.from_table(rows, "good", None, "success")),
     }
@@ -107,9 +116,11 @@ def _():
 @trace("stats.modes")
 def _():
     rows = table(seeds=3)
+    with replicates(500):
+        one = modes.mode_entropy(table(), "best", 3, 0.9)
     return {
         "three trainings": numbers(modes.mode_entropy(rows, "good", 5)),
-        "one": numbers(modes.mode_entropy(table(), "best", 3, 0.9, 500)),
+        "one": numbers(one),
         "no success": numbers(modes.mode_entropy(rows.assign(success=0), "good", 3)),
     }
 
@@ -191,8 +202,8 @@ def _():
 def _():
     # Stops when the second leads by two, with a coin when it leads by one, and alike for the first.
     lead = [np.abs(np.subtract.outer(np.arange(t + 1), np.arange(t + 1))) for t in range(7)]
-    test = base.CountTest([np.clip(by - 0.5, 0, 1) for by in lead])
-    curves = {coin: test.stopping(0.4, 0.7, coin) for coin in (True, False)}
+    test, certain = base.CountTest([np.clip(by - 0.5, 0, 1) for by in lead]), base.CountTest([by >= 2 for by in lead])
+    curves = {coin: which.stopping(0.4, 0.7) for coin, which in ((True, test), (False, certain))}
     decisions = [
         test.run([1, 0, 0, 1], [1, 1, 1, 1]),
         test.run([1, 1, 1], [1, 1, 0], np.random.default_rng(1)),
