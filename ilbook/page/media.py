@@ -71,9 +71,9 @@ class Film(Shown):
 
 
 def show(frames: np.ndarray, fps: float, title: str, alt: str, width: int | None = None) -> Film | Picture:
-    """A film of frames (T, H, W, 3) uint8 to stand as the last line of a cell; a strip of stills without an encoder.
+    """A film of frames (T, H, W, 3) uint8, `width` pixels wide on the page; a strip of stills without an encoder.
 
-    `alt` says what happens in the film, for readers who cannot see it. `width` is the width on the page in pixels.
+    `alt` says what happens in the film, for readers who cannot see it.
     """
     if not alt.strip():
         raise UserError("a film needs a description; say in `alt` what happens in it")
@@ -119,9 +119,9 @@ def strip(frames: np.ndarray, n: int = 8, fps: float = 10.0, title: str = "", al
 
 
 def grid(films: Sequence[np.ndarray], success: Sequence[bool], columns: int) -> np.ndarray:
-    """Films (T_i, H, W, 3) of one size tiled into one (max T, ..., 3); a film that is over holds its last frame.
+    """Films (T_i, H, W, 3) of one size tiled into one (max T, ..., 3), each with a frame around it.
 
-    The frame around a film turns green when it ends in success and vermilion when it does not.
+    A film that is over holds its last frame, and the frame around it turns green after success, vermilion without.
     """
     films = [_checked(film) for film in films]
     if not films or len({film.shape[1:] for film in films}) > 1:

@@ -15,18 +15,12 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:
 
 
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Estimate:
-    """A success rate with its exact interval (Clopper and Pearson 1934), which never holds the truth less often.
-
-    It is wider than Wilson's, because no rate at all may fall short of the level.
-    """
+    """A success rate with its exact interval (Clopper and Pearson 1934): wide, for no rate may fall short."""
     return _interval(successes, n, level, "beta", "Clopper-Pearson")
 
 
 def jeffreys(successes: int, n: int, level: float = 0.95) -> Estimate:
-    """A success rate with Jeffreys' interval (Brown, Cai and DasGupta 2001), the equal tails of Beta(s + 1/2, f + 1/2).
-
-    For few episodes its coverage stays nearer to the level than Wilson's: see `coverage`.
-    """
+    """A success rate with Jeffreys' interval (Brown et al. 2001), the equal tails of Beta(s + 1/2, f + 1/2)."""
     return _interval(successes, n, level, "jeffreys", "Jeffreys")
 
 

@@ -22,9 +22,8 @@ PAIR = ["train_seed", "start"]  # two policies are compared on equal training se
 def paired_bootstrap(table: pd.DataFrame, policy: str, baseline: str, metric: str, level: float = 0.95) -> Estimate:
     """Mean difference policy - baseline with a percentile bootstrap interval; n counts the pairs of episodes.
 
-    `table` has one row per episode: policy, train_seed, start and the metric. Each replicate draws training seeds
-    (when there are several), then starts; all seeds share the drawn starts, because a hard start is hard for all.
-    Refuses policies that were not judged on exactly the same starts, each once.
+    `table` has one row per episode: policy, train_seed, start and the metric, both policies on the same starts. Each
+    replicate draws training seeds, then starts; all seeds share these, because a hard start is hard for all.
     """
     values, bootstrap = differences(table, policy, baseline, metric), Bootstrap(level)  # (S, N)
     seed_counts, start_counts = bootstrap.draws(len(values)), bootstrap.draws(values.shape[1])  # (B, S), (B, N)

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.special import bdtr
-from scipy.stats import barnard_exact
+from scipy.stats import barnard_exact, binomtest
 
 from ilbook import used
 from ilbook.stats.estimate import check_counts, paired_outcomes
@@ -25,15 +23,11 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> Comparison:
 
     Only starts on which they differ count. Starts must be independent: one under several training seeds is not.
     """
-    one, other = paired_outcomes(first, second)
-    p = float(sign_p(int((one > other).sum()), int((one < other).sum())))
-    return Comparison(float(one.mean() - other.mean()), p, (len(one), len(other)))
-
-
-def sign_p(wins: int | np.ndarray, losses: int | np.ndarray) -> np.ndarray:
-    """Two-sided p-values (...) of the sign test for numbers of wins and losses (...); 1 where both are 0."""
     used.note("stats.pairs")
-    return np.minimum(2 * bdtr(np.minimum(wins, losses), np.add(wins, losses), 0.5), 1.0)
+    one, other = paired_outcomes(first, second)
+    wins, losses = int((one > other).sum()), int((one < other).sum())
+    p = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    return Comparison(float(one.mean() - other.mean()), p, (len(one), len(other)))
 
 
 def barnard(first: tuple[int, int], second: tuple[int, int]) -> Comparison:

@@ -40,7 +40,6 @@ STEP = step.synthesise(8)
         (lambda: stats.mode_entropy(TABLE, "a", 2), "modes paired bootstrap estimate"),
         (lambda: pairs.mcnemar([0, 1], [1, 1]), "pairs"),
         (lambda: pairs.barnard((1, 2), (2, 3)), "pairs"),
-        (lambda: pairs.sign_p(1, 2), "pairs"),
         (lambda: several.adjusted([0.1]), "several"),
         (lambda: several.compare_all(ONE, "success"), "several paired pairs"),
         (lambda: several.letters_of(pd.DataFrame(columns=["first", "second", "different"]), {"a": 1}), "several"),

@@ -1,7 +1,6 @@
 """Tests that may stop after every pair of episodes: how a trial is run, and its error rate and power, exactly.
 
-Both policies run from the same list of starts. After t pairs the state is (x, y), the successes of the first and of the
-second policy; a test stops in it with a probability that only t, x and y decide.
+Both policies run from the same list of starts. After t pairs the state is (x, y), the successes of the two.
 """
 
 from collections.abc import Sequence

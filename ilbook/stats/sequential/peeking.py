@@ -52,9 +52,9 @@ def pooled_z_p(t: int) -> np.ndarray:
 
 
 def barnard_p(t: int) -> np.ndarray:
-    """Two-sided p-values (t + 1, t + 1) of Barnard's exact test (pooled z) for all counts x, y of t episodes each.
+    """Two-sided p-values (t + 1, t + 1) of Barnard's exact test for all counts x, y of t episodes each.
 
-    The probability of a |z| at least as large, at the common rate where that is most likely.
+    The probability of a pooled |z| at least as large, at the common rate where that is most likely.
     """
     extreme = np.round(np.abs(_pooled_z(t)), 9).reshape(-1)  # rounding errors must not tell equal ones apart
     order = np.argsort(-extreme, kind="stable")

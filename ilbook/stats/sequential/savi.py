@@ -50,7 +50,6 @@ class SaviTest(SequentialTest):
         """
         check_rate(p_first, p_second)
         check_whole(n_max, "n_max")
-        check_whole(n_trials, "n_trials")
         first, second = rng.random((2, n_trials, n_max)) < np.array([p_first, p_second])[:, None, None]
         reached = np.stack([log_e(second, first), log_e(first, second)]) >= self.threshold  # (2, trials, n_max)
         reached[0] &= self.sides == 2

@@ -102,14 +102,18 @@ def _():
     }
 
 
+def sign_p(wins, losses):
+    """McNemar's p-value where one policy wins so many starts, and the other so many."""
+    return pairs.mcnemar([1] * wins + [0] * losses + [1], [0] * wins + [1] * losses + [1]).p
+
+
 @trace("stats.pairs")
 def _():
     first, second = (table(n=30).query("policy == @name")["success"] for name in ("good", "bad"))
     found = [pairs.mcnemar(first, second), pairs.barnard((9, 12), (4, 10)), pairs.barnard((0, 5), (0, 9))]
-    wins = np.arange(10)
     return {
         "tests": [[one.effect, one.p, *one.n] for one in found],
-        "sign": pairs.sign_p(wins, 9 - wins),
+        "sign": [sign_p(wins, 9 - wins) for wins in range(10)],
     }
 
 
@@ -170,13 +174,13 @@ def _():
 @trace("stats.power")
 def _():
     rates = ((0.4, 0.7), (0.2, 0.3), (0.9, 0.5))
-    won, lost = np.indices((21, 21))
 
-    def mcnemar(p, q):
-        """Its exact power over 20 common starts with the correlation 0.2."""
+    def mcnemar(p, q, n=20):
+        """Its exact power over n common starts with the correlation 0.2."""
         wins, losses = power.discordant(p, q, 0.2)
-        chances = multinomial.pmf(np.stack([won, lost, 20 - won - lost], -1), 20, [wins, losses, 1 - wins - losses])
-        return chances[pairs.sign_p(won, lost) <= 0.05].sum()
+        counts = [(won, lost, n - won - lost) for won in range(n + 1) for lost in range(n + 1 - won)]
+        found = np.array([sign_p(won, lost) <= 0.05 for won, lost, _ in counts])
+        return found @ multinomial.pmf(counts, n, [wins, losses, 1 - wins - losses])
 
     return {
         "unpaired": [power.power_unpaired(p, q, 30) for p, q in (*rates, (0.0, 0.0), (0.0, 1.0))],
