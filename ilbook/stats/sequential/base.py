@@ -110,7 +110,11 @@ class CountTest(SequentialTest):
 
 def add_pair(mass: np.ndarray, p_first: float | np.ndarray, p_second: float | np.ndarray) -> np.ndarray:
     """Probabilities of the counts (..., t + 1, t + 1) after a pair more (..., t + 2, t + 2); rates scalar or (...)."""
+    size = mass.shape[-1]
     p, q = (np.asarray(rate)[..., None, None] for rate in (p_first, p_second))
-    mass = np.pad(mass, [(0, 0)] * (mass.ndim - 2) + [(0, 1)] * 2)
-    mass = (1 - p) * mass + p * np.roll(mass, 1, axis=-2)
-    return (1 - q) * mass + q * np.roll(mass, 1, axis=-1)
+    rows, after = (np.zeros((*mass.shape[:-2], size + 1, width)) for width in (size, size + 1))
+    rows[..., :-1, :] = (1 - p) * mass
+    rows[..., 1:, :] += p * mass
+    after[..., :-1] = (1 - q) * rows
+    after[..., 1:] += q * rows
+    return after
