@@ -4,8 +4,6 @@ What to do next is read off the state alone, and the hand moves through funnels:
 go down, the higher it flies. So a clone without memory can follow, and the expert can take over anywhere.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import ClassVar
 

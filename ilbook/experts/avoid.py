@@ -1,7 +1,5 @@
 """A scripted Avoid demonstrator: smooth paths through chosen gaps, with the variation and the slips of a human hand."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """What every demonstrator is: a scripted hand with seeded slips, pauses and habits, driven like any controller."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar

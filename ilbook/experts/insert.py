@@ -3,8 +3,6 @@
 Nearly everything follows from the present state, so that it can be imitated and can begin anywhere.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np

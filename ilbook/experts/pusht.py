@@ -4,8 +4,6 @@ Under viscous friction a push along the inward normal of a face moves and turns 
 and Mason 1996 treat the general case). Ten contacts are enough; simple rules make the demonstrator easy to imitate.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np

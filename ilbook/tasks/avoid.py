@@ -1,18 +1,14 @@
 """Avoid: lead a point through three rows of obstacles; 24 ways are equally good (Avoiding of D3IL, Jia et al. 2024)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import mujoco
 import numpy as np
 
 from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 RADIUS = 0.01  # m, of the end-effector
 ROWS = (-0.10, 0.08, 0.26)  # m, y of the three rows

@@ -1,13 +1,11 @@
 """What a task is: a value that says where episodes start, what is seen, what counts, and how the world is shifted."""
 
-from __future__ import annotations
-
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import mujoco
 import numpy as np
@@ -15,9 +13,7 @@ import numpy as np
 from ilbook import used
 from ilbook.errors import UserError, unknown
 from ilbook.tasks import perturb
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 WEAKEST, STRONGEST = -1.0, 2.0  # strengths of perturbations that are accepted; 1 is a clear shift, 0 none
 ONE_SIDED = ("distractors", "lag")  # there is no opposite of these
@@ -99,8 +95,6 @@ class Task(ABC):
 
     def batch(self, n_copies: int = 1, threads: int | None = None) -> Simulation:
         """A simulation of `n_copies` of this task, stepped together in C++ threads; see `Simulation`."""
-        from ilbook.tasks.simulation import Simulation
-
         used.note_type(type(self))
         used.note(*(f"tasks.{self.name}:{name}" for name, _ in self.shift))
         return Simulation(self, n_copies, threads)

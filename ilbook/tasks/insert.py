@@ -4,10 +4,8 @@ The plane is x (right) and z (up). The commanded pose is that of the hand, which
 moves the peg by millimetres instead of breaking it. A pose is x, z (m) and tilt (rad, positive to the right).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import mujoco
 import numpy as np
@@ -15,9 +13,7 @@ import numpy as np
 from ilbook.errors import UserError
 from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 PEG = 0.020  # m, width of the peg
 PLAY = 0.001  # m, hole width minus peg width: in the middle of the hole there is half of it on either side

@@ -1,16 +1,11 @@
 """Lift: the SO-101 arm picks a cube up; the easy half of PickPlace."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ilbook.tasks.arm import ArmTask
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 HEIGHT = 0.05  # m above the table's
 HOLD = 5  # control steps

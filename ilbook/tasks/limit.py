@@ -1,7 +1,5 @@
 """What a servo may be asked to do in one control step: the box of its targets and its speed."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ilbook import used

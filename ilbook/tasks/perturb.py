@@ -3,8 +3,6 @@
 s = 0 changes nothing, s = 1 is a clear shift; ratios are powers, so that -s undoes s.
 """
 
-from __future__ import annotations
-
 import colorsys
 from collections.abc import Collection
 

@@ -1,16 +1,11 @@
 """PickPlace: the SO-101 arm puts a cube onto a disc somewhere else on the table."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ilbook.tasks.arm import OPENED, ArmTask, on_ring
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 RADIUS = 0.03  # m, of the target
 APART = 0.08  # m, at least, between cube and target at the start

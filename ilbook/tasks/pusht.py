@@ -3,19 +3,15 @@
 Sizes are those of the original, 1 pixel = 1 mm; the y axis points up, so human data are mirrored on import.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import mujoco
 import numpy as np
 
 from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 WORLD = 0.512  # m, side of the square workspace
 PUSHER_RADIUS = 0.015  # m
