@@ -265,11 +265,13 @@ def _methods(a: argparse.Namespace) -> Answer:
 def _tasks(a: argparse.Namespace) -> Answer:
     from ilbook import tasks
 
-    rows = tasks.describe()
-    lines = [("task", "Gymnasium id", "obs", "action", "Hz", "steps", "what it is")]
-    for row in rows:
+    rows, lines = [], [("task", "Gymnasium id", "obs", "action", "Hz", "steps", "what it is")]
+    for task in map(tasks.find, tasks.names()):
+        row = {"name": task.name, "gym_id": task.gym_id, "obs": len(task.obs_names), "action": len(task.action_low)}
+        row |= {"hz": task.control_hz, "max_steps": task.max_steps, "summary": task.__doc__.partition("\n")[0]}
         sizes = (f"{row[key]:g}" for key in ("obs", "action", "hz", "max_steps"))
         lines.append((row["name"], row["gym_id"], *sizes, row["summary"]))
+        rows.append({**row, "perturbations": dict(task.perturbations)})
     shifts = [("task", "perturbation", "what strength 1 does")]
     shifts += [(row["name"], name, effect) for row in rows for name, effect in row["perturbations"].items()]
     return Answer(rows, f"{columns(lines)}\n\n{columns(shifts)}")

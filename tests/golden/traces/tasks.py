@@ -124,7 +124,6 @@ def happens(name: str, **shift: float) -> dict:
     """What three copies do in the scene of a task, and what is seen, judged and drawn of it."""
     kind = tasks.get(name)
     task = eval(repr(kind().shifted(**shift)), {kind.__name__: kind})  # what it says of itself makes it again
-    row = next(row for row in tasks.describe() if row["name"] == name)
     short = replace(task, max_steps=STEPS + 10)  # a push comes early
     sim, states = short.batch(3, threads=1), short.starts([0, 1, (2, 3)])
     starts = states.copy()
@@ -146,8 +145,9 @@ def happens(name: str, **shift: float) -> dict:
     rare = replace(task.shifted(push=1.0), push_chance=0.5)
     settings = [float(getattr(task, field.name)) for field in fields(task) if field.name != "shift"]
     box = [*task.action_low, *task.action_high, *np.ravel(task.weight)]
+    sizes = [task.control_hz, len(task.obs_names), len(task.action_low), task.max_speed, task.obs_limit]
     return {
-        "settings": [*settings, row["hz"], row["obs"], row["action"], task.max_speed, task.obs_limit, *box],
+        "settings": [*settings, *sizes, *box],
         "starts": starts,
         "states": np.stack(place),  # (4, 3, S)
         "judged": np.stack(judged),  # (4, flags, 3)
