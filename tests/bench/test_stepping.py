@@ -101,26 +101,25 @@ def test_the_batch_steps_like_a_bare_rollout(task, threads, n_steps=30, repetiti
 
 
 def test_the_batch_beats_processes(task, n_steps=10, repetitions=4):
-    batch = gymnasium.make_vec(task.gym_id, num_envs=COPIES)
+    batch, starts = task.batch(COPIES), task.starts(range(COPIES))
     processes = gymnasium.make_vec(task.gym_id, num_envs=COPIES, vectorization_mode="async")  # one thread each
     try:
-        batch.reset(seed=0)
-        actions = lively_actions(batch.sim, n_steps).astype(np.float32)
+        batch.reset(starts)
+        actions = lively_actions(batch, n_steps).astype(np.float32)
 
         def measure() -> float:
             took = np.empty((2, repetitions, n_steps))
             for repetition in range(repetitions):
-                for env in (batch, processes):
-                    env.reset(seed=0)
+                batch.reset(starts)
+                processes.reset(seed=0)
                 for k, action in enumerate(actions):
-                    for which, env in enumerate((batch, processes)):
-                        took[which, repetition, k] = seconds(env.step, action)
+                    for which, rival in enumerate((batch, processes)):
+                        took[which, repetition, k] = seconds(rival.step, action)
             ours, theirs = took.min(axis=1).sum(axis=1)
-            name = batch.task.name
-            print(f"{name}: {1e3 * ours / n_steps:.2f} ms, AsyncVectorEnv {1e3 * theirs / n_steps:.2f} ms")
+            print(f"{task.name}: {1e3 * ours / n_steps:.2f} ms, AsyncVectorEnv {1e3 * theirs / n_steps:.2f} ms")
             return theirs / ours
 
-        assert best_of(measure, 3.0, f"{batch.task.name}, times as fast as AsyncVectorEnv") >= 3.0
+        assert best_of(measure, 3.0, f"{task.name}, times as fast as AsyncVectorEnv") >= 3.0
     finally:
         processes.close()
 

@@ -8,12 +8,13 @@ from dataclasses import fields, replace
 from functools import partial
 
 import numpy as np
+from gymnasium.vector import SyncVectorEnv
 
 from ilbook import tasks
 from ilbook.tasks import arm, insert, pusht
 from ilbook.tasks.avoid import Avoid
 from ilbook.tasks.base import Task
-from ilbook.tasks.gym import TaskEnv, TaskVectorEnv
+from ilbook.tasks.gym import TaskEnv
 from ilbook.tasks.limit import limit
 from tests.golden.registry import trace
 
@@ -176,16 +177,18 @@ def limits():
 def environments():
     """Episodes that end, are cut off, and begin anew, in a task of which nothing but the adapter is to be seen."""
     task = replace(Avoid(), max_steps=4)
-    env, many, pixels = TaskEnv(task), TaskVectorEnv(task, 3, threads=1), TaskEnv(task, "pixels")
+    env, many, pixels = TaskEnv(task), SyncVectorEnv([lambda: TaskEnv(task)] * 3), TaskEnv(task, "pixels")
     seen = [env.reset(seed=1)[0], env.reset()[0], env.reset(options={"start_seed": 5})[0]]
     target, broken = np.array([0.4, 0.0]), np.array([np.nan, 0.0])
     steps = [env.step(action) for action in (target, target, broken)]
-    rows = [many.reset(seed=4)[0], many.reset(seed=[7, None, 9], options={"start_seed": [0, 1, 2]})[0]]
+    rows, own = [many.reset(seed=4)[0]], zip(many.envs, (7, None, 9), range(3), strict=True)
+    rows.append(np.stack([one.reset(seed=seed, options={"start_seed": k})[0] for one, seed, k in own]))
     judged = []
     for k in range(7):
         obs, *flags, info = many.step(np.stack([target, target, broken if k == 1 else target]))
         rows.append(obs)
-        judged.append(np.stack([*flags, *info.values()]).astype(float))
+        names = sorted(info, key=lambda name: name.startswith("_"))  # then the masks of who has it
+        judged.append(np.stack([*flags, *(info[name] for name in names)]).astype(float))
     rows.append(many.reset(options={"reset_mask": np.array([True, False, False])})[0])
     spaces = (env.observation_space, env.action_space, pixels.observation_space, many.observation_space)
     return {
