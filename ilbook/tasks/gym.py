@@ -11,8 +11,7 @@ from gymnasium.spaces import Box
 
 from ilbook import tasks, used
 from ilbook.errors import UserError, unknown
-from ilbook.tasks.base import Task
-from ilbook.tasks.simulation import PIXELS
+from ilbook.tasks.base import PIXELS, Task
 
 OBS_TYPES = {"state": "obs", "pixels": "image"}  # what `Simulation.see` calls them
 PICTURE = 480  # side of what `render` returns

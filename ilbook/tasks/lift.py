@@ -21,11 +21,6 @@ class Lift(ArmTask):
     name = "lift"
     gym_id = "ilbook/Lift-v0"
 
-    def start(self, rng: np.random.Generator) -> np.ndarray:
-        """The arm above the table, the cube anywhere within reach."""
-        joints, pose = self._arm_and_cube(rng)
-        return np.concatenate([joints, pose, joints])
-
     def goal(self, state: np.ndarray) -> np.ndarray:
         """Where the cube should be: above where it is now, (..., 3), metres."""
         return state[..., 6:9] * [1, 1, 0] + np.array([0, 0, HEIGHT + self.cube_half()])

@@ -4,15 +4,10 @@ import numpy as np
 
 from ilbook import used
 
+Array = np.ndarray
 
-def limit(
-    action: np.ndarray,
-    command: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    reach: float,
-    weight: float | np.ndarray = 1.0,
-) -> np.ndarray:
+
+def limit(action: Array, command: Array, low: Array, high: Array, reach: float, weight: float | Array) -> Array:
     """The move (N, A) of commanded positions (N, A) towards targets (N, A), metres or radians.
 
     Targets are brought into the box from `low` to `high` (A,) first; the move is then at most `reach` long, each

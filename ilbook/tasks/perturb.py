@@ -33,12 +33,10 @@ def friction(spec: mujoco.MjSpec, geoms: Collection[str], s: float) -> None:
 
 
 def mass(spec: mujoco.MjSpec, body: str, s: float) -> None:
-    """Multiply the mass, the inertia and the joints' dampings and armatures of a body by 3^s.
-
-    Damping stands for the friction that a flat base has under its own weight, armature for the arm behind a hand.
+    """Multiply the mass, inertia and joints of a body by 3^s: damping stands for the friction that a flat base has
+    under its own weight, armature for the arm behind a hand.
     """
-    one = spec.body(body)
-    factor = RATIO**s
+    one, factor = spec.body(body), RATIO**s
     one.mass *= factor
     one.inertia = np.array(one.inertia) * factor
     for geom in one.geoms:
@@ -51,13 +49,12 @@ def mass(spec: mujoco.MjSpec, body: str, s: float) -> None:
 
 def camera(spec: mujoco.MjSpec, name: str, s: float) -> None:
     """Turn a camera about its line of sight by 5 s degrees and move it sideways by 4 s % of what it sees."""
-    one = spec.camera(name)
-    turn, now = np.array([np.cos(TURN * s / 2), 0, 0, np.sin(TURN * s / 2)]), np.empty(4)
+    one, now, aside = spec.camera(name), np.empty(4), np.empty(3)
+    turn = np.array([np.cos(TURN * s / 2), 0, 0, np.sin(TURN * s / 2)])
     mujoco.mju_mulQuat(now, np.array(one.quat), turn)
     one.quat = now
     flat = one.proj == mujoco.mjtProjection.mjPROJ_ORTHOGRAPHIC
     seen = one.fovy if flat else 2 * np.linalg.norm(one.pos) * np.tan(np.deg2rad(one.fovy) / 2)
-    aside = np.empty(3)
     mujoco.mju_rotVecQuat(aside, np.array([SHIFT * s * seen, 0, 0]), now)
     one.pos = np.array(one.pos) + aside
 

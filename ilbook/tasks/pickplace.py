@@ -26,11 +26,11 @@ class PickPlace(ArmTask):
     obs_names = (*ArmTask.obs_names, "target x", "target y", "cube to target x", "cube to target y")
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
-        """The arm above the table, the cube anywhere within reach, the target elsewhere."""
-        joints, pose = self._arm_and_cube(rng)
-        while np.linalg.norm((target := on_ring(rng)) - pose[:2]) < APART:
+        """As in every task of the arm, with the target away from the cube."""
+        state = super().start(rng)
+        while np.linalg.norm((target := on_ring(rng)) - state[6:8]) < APART:
             pass
-        return np.concatenate([joints, pose, target, joints])
+        return np.insert(state, 13, target)
 
     @staticmethod
     def observe(state: np.ndarray) -> np.ndarray:

@@ -84,23 +84,20 @@ def _share_inside(start: np.ndarray, delta: np.ndarray) -> np.ndarray:
     return inside[0] + inside[1]
 
 
-def overlap(pose: np.ndarray, target: np.ndarray = TARGET) -> np.ndarray:
+def overlap(pose: np.ndarray) -> np.ndarray:
     """Share (n,) of the target's area that blocks at poses (n, 3) cover: exact, by Green's theorem.
 
     The border of an intersection is the part of either outline inside the other, so the area is half the sum of cross
-    products over those parts, in the frame of the target. A share does not depend on the frame.
+    products over those parts, in the frame of the target.
     """
     pose = np.atleast_2d(pose)
-    n, angle = len(pose), pose[:, 2] - target[..., 2]
+    n, (x, y, angle) = len(pose), (pose - TARGET).T
     turned = np.cos(angle) * POINTS  # (2, 32, n)
     turned += np.sin(angle) * ASIDE
-    corners, edges = turned[:, :16], turned[:, 16:]
+    corners, edges = turned[:, :16].reshape(2, 2, 8, n), turned[:, 16:]
     # Where the block's centre is in the frame of the target, and the other way round: (2, n).
-    frames = np.empty((2, n))
-    frames[0], frames[1] = target[..., 2], pose[:, 2] + np.pi
+    frames = np.stack([np.full(n, TARGET[2]), pose[:, 2] + np.pi])
     cos, sin = np.cos(frames), np.sin(frames)
-    x, y = pose[:, 0] - target[..., 0], pose[:, 1] - target[..., 1]
-    corners = corners.reshape(2, 2, 8, n)
     corners[0] += (cos * x + sin * y)[:, None]
     corners[1] += (cos * y - sin * x)[:, None]
     share = _share_inside(corners.reshape(2, 16, n), edges)

@@ -4,6 +4,7 @@ The rivals take turns step by step, and each step counts with its fastest repeti
 machine costs falls on both, and mostly drops out.
 """
 
+import os
 import time
 
 import gymnasium
@@ -15,7 +16,7 @@ from mujoco import rollout
 import ilbook.tasks.gym  # noqa: F401  registers the ids
 from ilbook import tasks
 from ilbook.tasks.base import Task
-from ilbook.tasks.simulation import Simulation, default_threads
+from ilbook.tasks.simulation import Simulation
 
 pytestmark = pytest.mark.bench
 
@@ -76,7 +77,7 @@ class Bare:
         )
 
 
-@pytest.mark.parametrize("threads", sorted({1, default_threads()}))
+@pytest.mark.parametrize("threads", sorted({1, os.cpu_count()}))
 def test_the_batch_steps_like_a_bare_rollout(task, threads, n_steps=30, repetitions=12):
     sim, starts = task.batch(COPIES, threads), task.starts(range(COPIES))
     sim.reset(starts)
