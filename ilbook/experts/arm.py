@@ -26,37 +26,29 @@ APPROACH, GRASP, MOVE, RELEASE = range(4)  # phases
 
 
 class ArmExpert(Expert):
-    """What the arm's demonstrators share: reach, grasp, and commands from where the hand should go.
-
-    Mode 0 turns the wrist as little as possible; mode 1 takes the other pair of the cube's faces.
-    """
+    """Mode 0 turns the wrist as little as possible; mode 1 takes the other pair of the cube's faces."""
 
     human = Style()
     n_modes = 2
     knock_size = 0.10  # rad
     slip_share = 0.35  # of what `Style.noise` says: the errors of the joints add up along the arm
 
-    mind: ClassVar[dict[str, object]] = {
-        "_phase": -1,  # none yet
-        "_side": 0.0,  # of a needless way round: left (1), right (-1), none (0)
-    }
+    # The phase (-1: none yet), and the side of a needless way round: left (1), right (-1), none (0).
+    mind: ClassVar[dict[str, object]] = {"_phase": -1, "_side": 0.0}
 
     def _act(self, state: np.ndarray) -> np.ndarray:
         self._read(state)
         goal, roll, closes = self._approach()
         carry, placed = self._carry(state)
-        moves = self.held & ~placed
-        closes &= ~self.held & ~placed
-        goal = np.where((moves | placed)[:, None], carry, np.where(closes[:, None], self.hand, goal))
-        roll = np.where(moves | placed | closes, self.command[:, 4], roll)
-        width = np.where(moves | closes, SHUT, OPEN)
-        return self._go(goal, roll, width, np.select([placed, moves, closes], [RELEASE, MOVE, GRASP], APPROACH))
+        phase = np.select([placed, self.held, closes], [RELEASE, MOVE, GRASP], APPROACH)
+        goal = np.where((phase >= MOVE)[:, None], carry, np.where((phase == GRASP)[:, None], self.hand, goal))
+        roll = np.where(phase == APPROACH, roll, self.command[:, 4])
+        width = np.where((phase == MOVE) | (phase == GRASP), SHUT, OPEN)
+        return self._go(goal, roll, width, phase)
 
     @abstractmethod
     def _carry(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the hand should go once it holds the cube (N, 3), and which cubes (N,) are where they should be, to be
-        let go of; what was read of the state is there.
-        """
+        """Where the hand should go once it holds the cube (N, 3), and which cubes (N,) are to be let go of."""
 
     def _read(self, state: np.ndarray) -> None:
         """Where everything is, for all copies."""
@@ -67,8 +59,7 @@ class ArmExpert(Expert):
         self.inside = np.einsum("nij,ni->nj", axes, self.cube - self.grasp)  # the cube in the gripper's frame
         self.opening = axes[:, :2, 2]  # from the fixed to the moving jaw
         self.height = self.cube[:, 2] - self.demo_task.cube_half()
-        width = self.joints[:, 5]
-        caught = (np.abs(self.inside) < [0.018, 0.016, 0.012]).all(axis=1)
+        width, caught = self.joints[:, 5], (np.abs(self.inside) < [0.018, 0.016, 0.012]).all(axis=1)
         self.held = caught & (width - self.command[:, 5] > 0.04) & (width < arm.OPENED)
 
     def _approach(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -99,14 +90,12 @@ class ArmExpert(Expert):
         far = np.linalg.norm(move, axis=1)
         move *= (np.minimum(self.style.speed * SPEED * STEP, GAIN * far) / np.maximum(far, 1e-9))[:, None]
         place = self.hand + move
-        pitch = self.command[:, 1:4].sum(axis=1)
-        pitch = pitch + np.clip(arm.natural_pitch(place[:, 2]) - pitch, -0.15, 0.15)
-        turn, squeeze = (self.style.speed * limit for limit in (TURN, SQUEEZE))
-        roll = self.command[:, 4] + np.clip(roll - self.command[:, 4], -turn, turn)
-        width = self.command[:, 5] + np.clip(width - self.command[:, 5], -squeeze, squeeze)
+        now = np.column_stack([self.command[:, 1:4].sum(axis=1), self.command[:, 4:]])
+        most = np.array([0.15, self.style.speed * TURN, self.style.speed * SQUEEZE])
+        wanted = np.column_stack([arm.natural_pitch(place[:, 2]), roll, width])
+        pitch, roll, width = (now + np.clip(wanted - now, -most, most)).T
         target = np.column_stack([arm.solve_ik(place, pitch, roll)[0], width])
-        # No target that the arm cannot reach in one step.
-        reach = ArmTask.max_speed * STEP
+        reach = ArmTask.max_speed * STEP  # no target that the arm cannot reach in one step
         return self.command + limit(target, self.command, arm.LOW, arm.HIGH, reach, ArmTask.weight)
 
     def _change(self, phase: np.ndarray) -> None:

@@ -194,8 +194,8 @@ class ArmTask(Task):
 
     def judge(self, sim: Simulation, index: np.ndarray, trace: np.ndarray) -> None:
         """The score counts milestones, of which success is the last; a cube off the table is lost."""
-        joints, cube = trace[:, -1, :6], trace[:, -1, 6:9]
-        between = np.sqrt(((cube - forward(joints)[0]) ** 2).sum(axis=1)) < 0.02
+        cube = trace[:, -1, 6:9]
+        between = np.sqrt(((cube - forward(trace[:, -1, :6])[0]) ** 2).sum(axis=1)) < 0.02
         height = cube[:, 2] - self.cube_half()
         sim.memory["reached"][index] |= between
         sim.memory["lifted"][index] |= between & (height > 0.02)

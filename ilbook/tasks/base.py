@@ -93,7 +93,6 @@ class Task(ABC):
         used.note(*(f"tasks.{self.name}:{name}" for name, _ in self.shift))
         return Simulation(self, n_copies, threads)
 
-    # -- the model ----------------------------------------------------------------------------------------------------
     def load_model(self, looks: bool = True) -> mujoco.MjModel:
         """The model of this task with its perturbations; without `looks` it lacks what is only to be looked at, and
         moves in the same way, bit for bit, and faster.
