@@ -2,13 +2,9 @@
 
 import pkgutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ilbook import tasks, used
 from ilbook.errors import unknown
-
-if TYPE_CHECKING:
-    from ilbook.experts.base import Expert
 
 FOLDER = Path(__file__).parent
 
@@ -18,8 +14,8 @@ def names() -> list[str]:
     return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem in tasks.names())
 
 
-def get(name: str) -> "type[Expert]":
-    """The expert of a task; a UserError for a task that has none."""
+def get(name: str) -> type:
+    """The class of a task's expert (an `Expert`); a UserError for a task that has none."""
     if name not in names():
         raise unknown("task with an expert", name, names())
     used.note(f"experts.{name}")

@@ -35,10 +35,8 @@ def _path(mode: int, style: Style, rng: np.random.Generator, begin=START, tries=
     middle = np.array([GAP_POINTS[row][gaps[row]] for row in ahead])
     knots = np.array([begin[1], *(ROWS[row] for row in ahead), max(END, begin[1] + 0.02)])
     for attempt in itertools.count():
-        margin = MARGIN
         if attempt >= tries:  # someone else led the hand to a place from which this way is closed
             middle = np.array([rng.choice(GAP_POINTS[row]) for row in ahead])
-            margin = MARGIN * 0.5 ** (attempt // tries)
         through = middle + GAP_SPREAD * rng.standard_normal(len(ahead))
         last = through[-1] if ahead else begin[0]
         values = np.array([begin[0], *through, last + GAP_SPREAD * rng.standard_normal()])
@@ -50,7 +48,7 @@ def _path(mode: int, style: Style, rng: np.random.Generator, begin=START, tries=
             path = path + (size * np.where((t > 0) & (t < 1), np.sin(np.pi * t) ** 2, 0.0)).sum(axis=1)
         path = np.where(begin[1] > HEIGHTS, begin[0], path)
         free = clearance(np.column_stack([path, HEIGHTS])[begin[1] < HEIGHTS]).min(initial=1.0)
-        if free > margin or attempt > 10 * tries:
+        if free > MARGIN * 0.5 ** (attempt // tries) or attempt > 10 * tries:
             return path
 
 
@@ -75,8 +73,7 @@ class AvoidExpert(Expert):
     def _forget(self, copies):
         """Plan anew, from the usual start: the same seeds give the same paths."""
         super()._forget(copies)
-        n = len(self._generators)
-        if self._asked_modes is not None and len(self._asked_modes) != n:
+        if self._asked_modes is not None and len(self._asked_modes) != (n := len(self._generators)):
             raise UserError(f"an Avoid expert for {n} copies needs as many modes, not {len(self._asked_modes)}")
         for i in copies:
             rng, mode = self._generators[i], self.style.mode

@@ -36,7 +36,6 @@ class InsertExpert(Expert):
     human = Style(noise=0.10)
     n_modes = 3
     knock_size = 0.006
-
     # Without a plan; the place to pass first, from the mouth (nan: none); whether it goes down, ever did, and slides
     # over the board; steps that it sticks, and for which it is still lifted.
     mind: ClassVar[dict[str, object]] = {
@@ -54,7 +53,12 @@ class InsertExpert(Expert):
     def _act(self, state: np.ndarray) -> np.ndarray:
         hand, hole, command = state[:, :3], state[:, 3:6], state[:, 6:]
         at, to = to_tip(hand, hole), to_tip(command, hole)  # (N, 3) where the tip is, and where it is sent
-        self._plan(np.flatnonzero(self._fresh), at)
+        fresh = np.flatnonzero(self._fresh)
+        self._fresh[fresh] = False
+        if self.style.mode in (LEFT, RIGHT):
+            far = fresh[(np.abs(at[fresh, 0]) > 0.005) & (at[fresh, 1] > 0.005)]  # else it is there already
+            self._via[far] = VIA * [-1 if self.style.mode == LEFT else 1, 1]
+        self._enter(fresh)
         depth, held = -at[:, 1], at[:, 1] - to[:, 1]
         aside, lean = (np.maximum(np.abs(at[:, k]), np.abs(to[:, k])) for k in (0, 2))
         amiss, inside = aside + LEAN * lean, depth > INSIDE
@@ -83,14 +87,6 @@ class InsertExpert(Expert):
         length = np.minimum(speed, np.where(down, left, EASE * left + 0.0002))
         move *= (length / np.maximum(left, 1e-9)).clip(max=1.0)[:, None]
         return to_hand(to + move, hole)
-
-    def _plan(self, copies: np.ndarray, at: np.ndarray) -> None:
-        """The way of these copies, from where their pegs are."""
-        self._fresh[copies] = False
-        if self.style.mode in (LEFT, RIGHT):
-            far = copies[(np.abs(at[copies, 0]) > 0.005) & (at[copies, 1] > 0.005)]  # else it is there already
-            self._via[far] = VIA * [-1 if self.style.mode == LEFT else 1, 1]
-        self._enter(copies)
 
     def _follow_up(self, at: np.ndarray, held: np.ndarray, inside: np.ndarray) -> None:
         """Count the steps that pegs stick, lift those that stick too long, forget places that were passed."""

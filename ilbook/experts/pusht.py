@@ -75,8 +75,7 @@ class PushTExpert(Expert):
     demo_task = PushT(success_overlap=0.93)  # a little past what counts, so that a clone's small errors still succeed
     human = Style(noise=0.25, knock=0.005, pause=0.5)  # the published human data rest 0.4 s at a time
     n_modes = len(TURN_WEIGHTS)
-
-    # The contact (-1: to be chosen), which entry of `missing` its push mends, and the way round (1, -1; ASKED; 0: none).
+    # The contact (-1: to be chosen), which entry of `missing` its push mends, the way round (1, -1, ASKED, or 0: none).
     mind: ClassVar[dict[str, object]] = {"_contact": -1, "_part": 0, "_detour": 0}
 
     def _act(self, state: np.ndarray) -> np.ndarray:
@@ -139,7 +138,7 @@ class PushTExpert(Expert):
         blocked = [off[(here + np.arange(s + 1) * way) % n].any() for s, way in zip(steps, (1, -1), strict=True)]
         way = (1, -1)[int((steps + 10 * n * np.array(blocked)).argmin())]
         if self._detour[i] == ASKED:  # the way round that nobody needs, where the table has room for it
-            self._detour[i] = 0 if any(blocked) else -way
+            self._detour[i] = -way
         if self._detour[i] == way or any(blocked):
             self._detour[i] = 0  # the rest of the long way is the short one
         way = self._detour[i] or way

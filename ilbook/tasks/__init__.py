@@ -6,13 +6,9 @@ someone types.
 
 import pkgutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ilbook import used
 from ilbook.errors import unknown
-
-if TYPE_CHECKING:
-    from ilbook.tasks.base import Task
 
 FOLDER = Path(__file__).parent
 
@@ -22,14 +18,14 @@ def names() -> list[str]:
     return sorted(model.stem for model in FOLDER.glob("*.xml") if model.with_suffix(".py").exists())
 
 
-def get(name: str) -> "type[Task]":
-    """The class of a task; a UserError for a name that does not exist."""
+def get(name: str) -> type:
+    """The class of a task (a `Task`); a UserError for a name that does not exist."""
     task = find(name)
     used.note(f"tasks.{name}")
     return task
 
 
-def find(name: str) -> "type[Task]":
+def find(name: str) -> type:
     """`get` for those who only list tasks: nothing counts as used."""
     if name not in names():
         raise unknown("task", name, names())

@@ -107,11 +107,9 @@ class Avoid(Task):
     def judge(self, sim: Simulation, index: np.ndarray, trace: np.ndarray) -> None:
         """Touch, goal and gaps from every physics step; the score is the largest share of the way along y so far."""
         x, y = np.ascontiguousarray(trace[..., 0]), np.ascontiguousarray(trace[..., 1])  # (n, K)
-        near = np.zeros(x.shape, dtype=bool)
-        for centre_x, centre_y, radius in OBSTACLES:
-            reach = radius + GROWTH * self.strength("size") + RADIUS
-            near |= (x - centre_x) ** 2 + (y - centre_y) ** 2 < reach**2
-        touched = near.any(axis=1)
+        grown = GROWTH * self.strength("size")
+        near = [(x - at_x) ** 2 + (y - at_y) ** 2 < (radius + grown + RADIUS) ** 2 for at_x, at_y, radius in OBSTACLES]
+        touched = np.any(near, axis=(0, 2))
         top = y.max(axis=1)
         sim.failure[index] |= touched
         sim.success[index] |= (top > GOAL) & ~touched

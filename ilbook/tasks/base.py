@@ -64,8 +64,7 @@ class Task(ABC):
             if not weakest <= strength <= STRONGEST:
                 wanted = f"{weakest:g} to {STRONGEST:g}, where 0 changes nothing"
                 raise UserError(f"{self.name}: perturbation {name} has the strength {strength}; choose {wanted}")
-        pairs = tuple((name, float(strength)) for name, strength in sorted(given.items()) if strength)
-        object.__setattr__(self, "shift", pairs)
+        object.__setattr__(self, "shift", tuple((name, float(s)) for name, s in sorted(given.items()) if s))
         if self.max_steps < 1:
             raise UserError(f"{self.name}: max_steps is {self.max_steps}; an episode has at least one step")
         if not 0 <= self.push_chance <= 1:
@@ -155,7 +154,6 @@ class Task(ABC):
         """More columns of the rollout table, each (N,)."""
         return {}
 
-    # -- what every task shares ---------------------------------------------------------------------------------------
     def starts(self, seeds: Iterable[int | tuple[int, ...]]) -> np.ndarray:
         """Initial states (len(seeds), S), each by its seed alone: whole numbers are the starts that policies are judged
         from, tuples those that demonstrations begin at.

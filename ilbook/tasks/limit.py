@@ -8,10 +8,9 @@ Array = np.ndarray
 
 
 def limit(action: Array, command: Array, low: Array, high: Array, reach: float, weight: float | Array) -> Array:
-    """The move (N, A) of commanded positions (N, A) towards targets (N, A), metres or radians.
-
-    Targets are brought into the box from `low` to `high` (A,) first; the move is then at most `reach` long, each
-    action counting `weight` (a number or (A,)) in its length. Its direction stays.
+    """The move (N, A) of commanded positions (N, A) straight towards targets (N, A), metres or radians: these are first
+    brought into the box from `low` to `high` (A,), then it is at most `reach` long, each action counting `weight` (a
+    number or (A,)) in its length.
     """
     used.note("tasks.limit")
     move = np.minimum(np.maximum(action, low), high)

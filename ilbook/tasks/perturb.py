@@ -63,16 +63,15 @@ def colours(spec: mujoco.MjSpec, geoms: Collection[str], s: float) -> None:
     """Turn the hue of the chosen geoms by 120 s degrees; greys first take some colour."""
     for geom in chosen(spec, geoms) if s else ():
         hue, saturation, value = colorsys.rgb_to_hsv(*geom.rgba[:3])
-        rgb = colorsys.hsv_to_rgb((hue + s / 3) % 1, max(saturation, min(0.4, 0.4 * abs(s))), value)
-        geom.rgba = [*rgb, geom.rgba[3]]
+        saturation = max(saturation, min(0.4, 0.4 * abs(s)))
+        geom.rgba[:3] = colorsys.hsv_to_rgb((hue + s / 3) % 1, saturation, value)
 
 
 def distractors(spec: mujoco.MjSpec, room: np.ndarray, size: float, s: float) -> None:
     """Put 3 s coloured objects of `size` metres that nothing touches between the two corners of a `room` (2, 3)."""
     rng = np.random.default_rng(3)  # always the same ones, more of them when stronger
     for k in range(round(3 * s)):
-        place = rng.uniform(*room)
-        rgb = colorsys.hsv_to_rgb(rng.random(), 0.7, 0.8)
+        place, rgb = rng.uniform(*room), colorsys.hsv_to_rgb(rng.random(), 0.7, 0.8)
         kind = (mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER)[k % 2]
         spec.worldbody.add_geom(
             name=f"distractor_{k}", type=kind, pos=place, size=size * rng.uniform(0.6, 1.2, 3), rgba=[*rgb, 1],

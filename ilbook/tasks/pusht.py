@@ -69,9 +69,7 @@ LOW, HIGH = (OTHERS[..., bounds].T[..., None] for bounds in ([0, 2], [1, 3]))  #
 
 
 def _share_inside(start: np.ndarray, delta: np.ndarray) -> np.ndarray:
-    """Share (16, n) of each edge start + t delta (2, 16, n), 0 <= t <= 1, that lies in the other shape: clips lines
-    against slabs (Liang and Barsky 1984).
-    """
+    """Share (16, n) of edges start + t delta (2, 16, n) in the other shape: line clipping (Liang and Barsky 1984)."""
     inverse = (1.0 / (delta + 1e-30))[:, None]  # an edge along an axis never crosses that slab
     near, far = LOW - start[:, None], HIGH - start[:, None]  # (2, R, 16, n)
     near *= inverse
@@ -85,10 +83,8 @@ def _share_inside(start: np.ndarray, delta: np.ndarray) -> np.ndarray:
 
 
 def overlap(pose: np.ndarray) -> np.ndarray:
-    """Share (n,) of the target's area that blocks at poses (n, 3) cover: exact, by Green's theorem.
-
-    The border of an intersection is the part of either outline inside the other, so the area is half the sum of cross
-    products over those parts, in the frame of the target.
+    """Share (n,) of the target's area that blocks at poses (n, 3) cover, by Green's theorem: the border of an
+    intersection is the part of either outline inside the other, and its area half the sum of cross products along it.
     """
     pose = np.atleast_2d(pose)
     n, (x, y, angle) = len(pose), (pose - TARGET).T
@@ -162,8 +158,7 @@ class PushT(Task):
 
     def goal(self, state: np.ndarray) -> np.ndarray:
         """The eight corners of a block that lies on its target: (..., 16), metres."""
-        corners = _placed(OUTLINE_COLUMNS, TARGET)
-        return np.broadcast_to(corners, (*state.shape[:-1], len(corners)))
+        return np.broadcast_to(_placed(OUTLINE_COLUMNS, TARGET), (*state.shape[:-1], OUTLINE.size))
 
     def memory(self, n: int) -> dict[str, np.ndarray]:
         """`pose` that was measured last, and how much of the target it covers."""

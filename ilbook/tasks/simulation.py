@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
@@ -10,9 +9,6 @@ from mujoco import rollout
 
 from ilbook.errors import UserError, unknown
 from ilbook.tasks.limit import limit
-
-if TYPE_CHECKING:
-    from ilbook.tasks.base import Task
 
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 CONTROL = int(mujoco.mjtState.mjSTATE_CTRL)
@@ -26,7 +22,7 @@ class Simulation:
     as a failure), `score` and `length` are (N,).
     """
 
-    def __init__(self, task: "Task", n_copies: int = 1, threads: int | None = None):
+    def __init__(self, task, n_copies: int, threads: int | None):
         if n_copies < 1:
             raise UserError(f"{task.name}: n_copies is {n_copies}; a simulation needs at least one copy")
         self.task, self.n_copies = task, n_copies
@@ -38,7 +34,6 @@ class Simulation:
         self._data = [mujoco.MjData(self.model) for _ in range(threads)]  # one entry a thread
         # A pool of one thread would only add the hand-over: nthread=0 steps in the calling thread.
         self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
-        self._models = [self.model] * n_copies
         self._pushes = task.strength("push") != 0
         inputs = CONTROL | PUSH if self._pushes else CONTROL
         self._settings = {"control_spec": inputs, "nstep": task.substeps, "skip_checks": True}
@@ -113,16 +108,14 @@ class Simulation:
             self.physics[index, -self.model.na :] = states[:, self.nq :]
         for name, fresh in self.task.memory(len(index)).items():
             self.memory[name][index] = fresh
-        if self._pushes:
-            for i, state in zip(index, states, strict=True):
-                self._push_begin[i], self._push[i] = self.task.draw_push(state, self.model)
+        for i, state in zip(index, states, strict=True) if self._pushes else ():
+            self._push_begin[i], self._push[i] = self.task.draw_push(state, self.model)
         self.task.judge(self, index, states[:, None, : self.nq])
         return self.obs
 
     def save(self, copies: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """All that these copies (all, or indices (n,)) are: velocities, servos, pushes, what was judged; (n, ...)."""
-        index = slice(None) if copies is None else copies
-        return {name: array[index].copy() for name, array in self._kept.items()}
+        return {name: array[... if copies is None else copies].copy() for name, array in self._kept.items()}
 
     def restore(self, saved: dict[str, np.ndarray], copies: np.ndarray | None = None) -> None:
         """Put copies back into what `save` gave; they then go on as they did, bit for bit."""
@@ -160,8 +153,7 @@ class Simulation:
         n, task = len(index), self.task
         where = slice(None) if n == self.n_copies else index  # of all copies views do, and nothing is copied
         before = self.command[where]
-        reach = task.max_speed / task.control_hz
-        move = limit(action, before, task.action_low, task.action_high, reach, task.weight)
+        move = limit(action, before, task.action_low, task.action_high, task.max_speed / task.control_hz, task.weight)
         control, trace = self._control[:n], self._trace[:n]
         command = move.take(self._columns, axis=1)
         command *= self._ramp
@@ -172,7 +164,7 @@ class Simulation:
             pushed = (since >= 0) & (since < max(1, round(task.push_time * task.control_hz)))
             control[..., self.nu :] = np.where(pushed[:, None], self._push[index], 0.0)[:, None]
         mujoco.set_mjcb_time(None)  # timing each step costs a quarter of the physics; each new MjData switches it on
-        self._pool.rollout(self._models[:n], self._data, self.physics[where], control, state=trace, **self._settings)
+        self._pool.rollout([self.model] * n, self._data, self.physics[where], control, state=trace, **self._settings)
         last, command = trace[:, -1], command[:, -self.nu :]
         if not np.isfinite(last).all():  # the physics gave out: such a copy stays where it was
             good = np.isfinite(last).all(axis=1)
