@@ -58,7 +58,7 @@ def test_a_renamed_helper_moves_nothing(changed, room):
     parts = [part for part in registry.chosen([]) if part.startswith(f"{room}.") and ":" not in part]
     if not parts:
         pytest.skip(f"the traces of {room} are still to be written")
-    module = {"stats": "stats/paired.py", "tasks": "tasks/base.py"}[room]
+    module = {"stats": "stats/paired.py", "tasks": "tasks/arm.py"}[room]
     assert changed(lambda package: rename(package, module), parts) == set()
 
 
