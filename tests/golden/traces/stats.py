@@ -4,8 +4,6 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
-from scipy.stats import multinomial
 
 from ilbook.stats import (
     estimate,
@@ -134,15 +132,10 @@ def _():
     rows = table(n=40)
     compared = several.compare_all(rows, "success")
     letters = several.letters_of(compared, rows.groupby("policy")["success"].mean().to_dict())
-    over_seeds = [
-        paired.paired_bootstrap(table(seeds=2), *pair, "success", level=1 - 0.1 / len(compared))
-        for pair in compared[["first", "second"]].to_numpy()
-    ]
     return {
         "pairs": " ".join(compared["first"] + ">" + compared["second"]),
         "tests": compared[["effect", "p", "adjusted", "different"]].to_numpy(float),
         "letters": " ".join(f"{name}:{held}" for name, held in letters.items()),
-        "intervals": [[one.effect, one.low, one.high, float(one.low > 0 or one.high < 0)] for one in over_seeds],
         "holm": several.adjusted([0.01, 0.04, 0.03, 0.5], "holm"),
     }
 
@@ -174,21 +167,11 @@ def _():
 @trace("stats.power")
 def _():
     rates = ((0.4, 0.7), (0.2, 0.3), (0.9, 0.5))
-
-    def mcnemar(p, q, n=20):
-        """Its exact power over n common starts with the correlation 0.2."""
-        wins, losses = power.discordant(p, q, 0.2)
-        counts = [(won, lost, n - won - lost) for won in range(n + 1) for lost in range(n + 1 - won)]
-        found = np.array([sign_p(won, lost) <= 0.05 for won, lost, _ in counts])
-        return found @ multinomial.pmf(counts, n, [wins, losses, 1 - wins - losses])
-
     return {
         "unpaired": [power.power_unpaired(p, q, 30) for p, q in (*rates, (0.0, 0.0), (0.0, 1.0))],
         "exact": [power.exact_power(p, q, 15) for p, q in (*rates, (0.5, 0.5))],
-        "paired": [mcnemar(p, q) for p, q in rates] + [0.0],
         "sizes": [power.sample_size(p, q) for p, q in rates],
         "sizes in pairs": [power.sample_size_paired(p, q, 0.2) for p, q in rates],
-        "gap": [brentq(lambda q, n=n: power.power_unpaired(0.4, q, n) - 0.8, 0.4, 1.0) - 0.4 for n in (20, 100)],
         "discordant": [power.discordant(p, q, 0.1) for p, q in rates],
     }
 
