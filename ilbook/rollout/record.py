@@ -97,8 +97,9 @@ def _in_turns(expert_type: type[Expert], task: Task, style: Style, n: int, seed:
         if not missing:
             return Episodes.joined(kept, {"tried": tried})
         tried += len(missing)
-        wanted = modes[missing]
-        found = _attempts(task, expert_type(style, wanted), [(seed, i, again) for i in missing], wanted)
+        expert = expert_type(style)
+        expert.turns = modes[missing]
+        found = _attempts(task, expert, [(seed, i, again) for i in missing], expert.turns)
         for i, episode in zip(missing, found, strict=True):
             kept[i] = episode
     raise UserError(f"{task.name}: {len(missing)} demonstrations failed {SAME_MODE} times; choose a gentler style")
