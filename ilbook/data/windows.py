@@ -13,14 +13,12 @@ from ilbook.errors import UserError
 
 
 class Rows(NamedTuple):
-    """Rows of the flat arrays for every step: observations (T, n_obs), actions to come (T, horizon), actions before
-    (T, n_past), and which of either were really demonstrated.
-    """
+    """Rows of the flat arrays for every step, and which actions were really demonstrated."""
 
-    obs: np.ndarray
-    action: np.ndarray
+    obs: np.ndarray  # (T, n_obs)
+    action: np.ndarray  # (T, horizon), to come
     valid: np.ndarray
-    past: np.ndarray
+    past: np.ndarray  # (T, n_past), before
     past_valid: np.ndarray
 
 

@@ -31,14 +31,11 @@ class Training:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A training as it was after `step` steps: a copy, from which `fit` goes on bit for bit.
-
-    `weights` is the state dict to evaluate (averaged, if the settings say so); `history` is {step, loss} up to here.
-    """
+    """A training as it was after `step` steps: a copy, from which `fit` goes on bit for bit."""
 
     step: int
-    weights: dict[str, torch.Tensor]
-    history: dict[str, list[float]]
+    weights: dict[str, torch.Tensor]  # the state dict to evaluate: averaged, if the settings say so
+    history: dict[str, list[float]]  # {step, loss} up to here
     raw: dict[str, torch.Tensor]  # the state dict that is trained
     rest: dict  # averaged weights, optimiser, generator, losses since the last entry of the history ("running")
 

@@ -42,13 +42,11 @@ LEARNING = ("data.normalise", "data.windows", "learning.batches", "learning.fit"
 
 @dataclass(frozen=True)
 class Trained:
-    """What `run.train` gives: the policy of each training seed, in evaluation mode; of the first training the history
-    {step, loss} too, and the policies at the checkpoints that were kept, by step.
-    """
+    """What `run.train` gives."""
 
-    policies: dict[int, Policy]
-    history: dict[str, list[float]]
-    snapshots: dict[int, Policy]
+    policies: dict[int, Policy]  # of each training seed, in evaluation mode
+    history: dict[str, list[float]]  # of the first training: {step, loss}
+    snapshots: dict[int, Policy]  # of the first training: the policies at the checkpoints that were kept, by step
 
     @property
     def policy(self) -> Policy:
@@ -236,22 +234,18 @@ def _opened(job: Job, meta: dict, weights: dict[str, bytes]) -> Trained:
 
 def _store(entry: Path, name: str, meta: dict, weights: dict[str, bytes]) -> None:
     """Write the entry beside its place, then rename it; a full disk costs the reuse, not the training."""
-    temporary = None
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=entry.parent))
-        for file, content in weights.items():
-            (temporary / file).write_bytes(content)
-        (temporary / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
-        shutil.rmtree(entry, ignore_errors=True)  # damaged, or to be trained afresh
-        temporary.rename(entry)
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=entry.parent) as folder:
+            for file, content in weights.items():
+                Path(folder, file).write_bytes(content)
+            Path(folder, META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
+            shutil.rmtree(entry, ignore_errors=True)  # damaged, or to be trained afresh
+            Path(folder).rename(entry)
     except OSError as error:
         # Another process that stored the same key a moment earlier also ends here, harmlessly.
         if not entry.is_dir():
             print(f"{name}: trained, but not stored for reuse in {entry.parent}: {error.strerror or error}")
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _load(entry: Path, job: Job) -> tuple[dict, Trained] | None:
