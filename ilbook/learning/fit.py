@@ -136,8 +136,8 @@ class _Run:
         mean = dict(zip(map(id, self.parameters), self.averaged, strict=True)) if self.settings.average else {}
         raw = {name: value.detach().clone() for name, value in state.items()}
         weights = {name: mean.get(id(value), value).detach().clone() for name, value in state.items()}
-        rest = {"averaged": self.averaged, "running": self.running}
-        rest |= {"optimiser": self.optimiser.state_dict(), "generator": self.generator.get_state()}
+        optimiser, generator = self.optimiser.state_dict(), self.generator.get_state()
+        rest = {"averaged": self.averaged, "running": self.running, "optimiser": optimiser, "generator": generator}
         return Snapshot(self.step, weights, copy.deepcopy(self.history), raw, copy.deepcopy(rest))
 
     def go_back(self, old: Snapshot) -> None:

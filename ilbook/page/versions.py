@@ -105,7 +105,6 @@ def _normal(node: object) -> str:
 # -- the behaviour of parts -------------------------------------------------------------------------------------------
 def known(parts: Iterable[str]) -> dict[str, str | None]:
     """The version of each part, None for one without a trace: a run is not lost for want of it, but counts as stale.
-
     Modules whose lines the traces of others run are left out.
     """
     from ilbook.data import manifest

@@ -89,11 +89,10 @@ def trajectories(
     success: Sequence[bool] | None = None,
     columns: tuple[int, int] = (0, 1),
 ) -> Axes:
-    """Paths through states [(T_i, S)] in metres, on the empty scene.
+    """Paths through states [(T_i, S)] in metres, on the empty scene, or added to one that is drawn in `ax` already.
 
-    `columns` are the two coordinates of what moves that lie in the picture's plane, by default the first two of the
-    state. A path begins at a dot; with `success`, one that fails is vermilion and ends in a cross. A second call on the
-    same `ax` adds paths to the drawn scene. UserError where the task's camera shows no plane in metres.
+    `columns` are the two coordinates of what moves that lie in the picture's plane. A path begins at a dot; with
+    `success`, one that fails is vermilion and ends in a cross. UserError where the camera shows no plane in metres.
     """
     from ilbook.draw.render import renderer
 
@@ -124,10 +123,8 @@ def trajectories(
 
 
 def success_bars(table: pd.DataFrame, ax: Axes | None = None, roles: Names | None = None) -> Axes:
-    """Success rates with 95 % Wilson intervals, one bar a policy, from a rollout table (columns policy, success).
-
-    Episodes of several training seeds are counted together. `roles` gives policies their colours; without it, the last
-    policy is the method and the others are baselines.
+    """Success rates with 95 % Wilson intervals, one bar a policy, from a rollout table (columns policy, success), all
+    training seeds together. Without `roles`, the last policy is the method and the others are baselines.
     """
     import seaborn  # not above: it takes a second or two, and many pages draw without it
 
