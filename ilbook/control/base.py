@@ -18,20 +18,14 @@ Seed = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Decision:
-    """What is done now, in N copies.
+    """What is done now, in N copies; rows of copies that are not alive mean nothing."""
 
-    `action` (N, A) is executed; `label` (N, A) is what was meant, for data. `asked` (N,) tells whose policy was asked
-    just now, `window` what these looked at, arrays (n, ...); `chunk` (N, H, A) is what each copy follows. `more`
-    carries what a learner or a monitor needs beside that, arrays (N, ...). Rows of copies that are not alive mean
-    nothing.
-    """
-
-    action: np.ndarray
-    label: np.ndarray
-    asked: np.ndarray
-    chunk: np.ndarray | None = None
-    window: dict[str, np.ndarray] | None = None
-    more: dict[str, np.ndarray] = field(default_factory=dict)
+    action: np.ndarray  # (N, A), executed
+    label: np.ndarray  # (N, A), what was meant, for data
+    asked: np.ndarray  # (N,) whose policy was asked just now
+    chunk: np.ndarray | None = None  # (N, H, A), what each copy follows
+    window: dict[str, np.ndarray] | None = None  # what those asked looked at, arrays (n, ...)
+    more: dict[str, np.ndarray] = field(default_factory=dict)  # for a learner or a monitor, arrays (N, ...)
 
 
 class Controller(ABC):
@@ -55,14 +49,12 @@ class Controller(ABC):
 
     def reset(self, seeds: Sequence[Seed], copies: np.ndarray | None = None) -> None:
         """Episodes begin in these copies (all, or indices): forget their past. Their chance comes from their seeds."""
-        if copies is None:
-            self._generators, self._pending = [self._generator(seed) for seed in seeds], []
-            self._begin(np.arange(len(seeds)), everything=True)
-            return
+        if everything := copies is None:
+            copies, self._generators, self._pending = np.arange(len(seeds)), [None] * len(seeds), []
         self._known(copies)
         for index, seed in zip(copies, seeds, strict=True):
             self._generators[index] = self._generator(seed)
-        self._begin(np.asarray(copies), everything=False)
+        self._begin(np.asarray(copies), everything)
 
     def _generator(self, seed: Seed) -> np.random.Generator:
         return np.random.default_rng((self.seed, *(seed if isinstance(seed, tuple) else (seed,))))

@@ -1,7 +1,5 @@
-"""Data quality at first sight: how long, how fast, how restful and how consistent demonstrations are.
-
-None of these numbers decides whether a set can be cloned (Belkhale et al. 2023, table of robomimic's Square); together
-they tell where to look.
+"""Data quality at first sight: how long, fast, restful and consistent demonstrations are. It tells where to look, and
+not whether a set can be cloned (Belkhale et al. 2023, table of robomimic's Square).
 """
 
 from __future__ import annotations

@@ -51,10 +51,8 @@ def check() -> list[str]:
 
 
 def load(name: str, pictures: bool = True) -> Episodes:
-    """A shipped data set with its observations: arrays state (T, S), action (T, A), obs (T, O), float32, SI units.
-
-    Some sets have more: operator (T,) int8 tells who demonstrated, image (T, 96, 96, 3) uint8 is what a camera saw
-    (decoded only with `pictures`).
+    """A shipped data set with its observations: arrays state (T, S), action (T, A), obs (T, O), float32, SI units. Some
+    have more: operator (T,) int8, who demonstrated; image (T, 96, 96, 3) uint8, decoded only with `pictures`.
     """
     listed = entries()
     if name not in listed:

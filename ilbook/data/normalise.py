@@ -10,15 +10,13 @@ from ilbook import used
 
 
 class Normaliser(nn.Module):
-    """Maps each dimension's range in the data to [-1, 1]; a constant dimension is only centred (Chi et al. 2023).
-
-    `fitted` says whether it knows a range; it travels in the state dict, so that nobody refits what was loaded.
-    """
+    """Maps each dimension's range in the data to [-1, 1]; a constant dimension is only centred (Chi et al. 2023)."""
 
     def __init__(self, *shape: int):
         super().__init__()
         self.register_buffer("centre", torch.zeros(shape))
         self.register_buffer("scale", torch.ones(shape))  # half the range
+        # Whether it knows a range; in the state dict, so that nobody refits what was loaded.
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
 
     def fit(self, values: np.ndarray) -> Normaliser:

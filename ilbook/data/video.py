@@ -16,11 +16,9 @@ KEY_FRAMES = 2  # every second frame stands alone, so that a single frame is fou
 
 
 class Writer:
-    """Encodes frames (n, H, W, 3) uint8, H and W even; `close` must be called, or `stop` to give up.
+    """Encodes frames (n, H, W, 3) uint8, H and W even; `close` must be called, or `stop` to give up."""
 
-    Not imageio-ffmpeg's own writer, which does not tell whether the encoder failed, as it does on a full disk.
-    """
-
+    # Not imageio-ffmpeg's own writer, which does not tell whether the encoder failed, as it does on a full disk.
     def __init__(self, path: Path, height: int, width: int, fps: int, quality=QUALITY, key_frames=KEY_FRAMES):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path

@@ -13,28 +13,24 @@ from ilbook.errors import UserError
 
 
 class Rows(NamedTuple):
-    """Rows of the flat arrays for every step: observations (T, n_obs), actions to come (T, horizon), actions before
-    (T, n_past), and which of either were really demonstrated.
-    """
+    """Rows of the flat arrays for every step, and which actions were really demonstrated."""
 
-    obs: np.ndarray
-    action: np.ndarray
+    obs: np.ndarray  # (T, n_obs)
+    action: np.ndarray  # (T, horizon), to come
     valid: np.ndarray
-    past: np.ndarray
+    past: np.ndarray  # (T, n_past), before
     past_valid: np.ndarray
 
 
 @dataclass(frozen=True)
 class Windows:
-    """What a policy sees and predicts at one step: the last `n_obs` observations, the next `horizon` actions, and the
-    `n_past` actions before them (recurrent losses, contexts, Diffusion Policy's alignment).
-
-    At the edges of an episode the first observation and the first or last action are repeated (Chi et al. 2023).
+    """What a policy sees and predicts at one step. At the edges of an episode the first observation and the first or
+    last action are repeated (Chi et al. 2023).
     """
 
-    n_obs: int = 1
-    horizon: int = 1
-    n_past: int = 0
+    n_obs: int = 1  # observations, up to now
+    horizon: int = 1  # actions, from now on
+    n_past: int = 0  # actions before them: recurrent losses, contexts, Diffusion Policy's alignment
 
     def __post_init__(self):
         if self.n_obs < 1 or self.horizon < 1 or self.n_past < 0:

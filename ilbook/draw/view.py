@@ -58,29 +58,12 @@ class View:
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:
         """Pixels (n, 2) of points (n, 3) of the world; nan for what lies behind a perspective camera."""
-        points = _rows(points, 3, "points of the world")
+        points = np.asarray(points, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != 3:
+            raise UserError(f"points of the world must have the shape (n, 3), not {points.shape}")
         if not self.flat:
             points = np.where(self.depth(points)[:, None] > 0, points, np.nan)
         return self.project(points)
-
-    def to_plane(self, pixels: np.ndarray, height: float, axis: int = 2) -> np.ndarray:
-        """Points (n, 3) of the world that pixels (n, 2) show of the plane z = `height` (or x with axis 0, y with 1).
-
-        nan where a perspective camera does not see the plane there.
-        """
-        pixels = _rows(pixels, 2, "pixels")
-        across = (pixels - self.size / 2) * [1, -1] * self.height / self.size @ self.axes[:2]  # (n, 3)
-        ahead = -self.axes[2]
-        start, ray = (self.position + across, ahead[None]) if self.flat else (self.position[None], across + ahead)
-        if self.flat and abs(ahead[axis]) < PARALLEL:
-            raise UserError(f"the camera {self.camera!r} looks along planes of constant {'xyz'[axis]}; name another")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            far = (height - start[:, axis]) / ray[:, axis]
-            points = start + far[:, None] * ray
-        if not self.flat:
-            points[~(np.isfinite(far) & (far > 0))] = np.nan
-        points[np.isfinite(points[:, axis]), axis] = height
-        return points
 
     @property
     def world_axes(self) -> tuple[int, int]:
@@ -141,10 +124,3 @@ class Pictures(ABC):
         if not (finite := np.isfinite(qpos).all(axis=1)).all():
             raise UserError(f"the joint positions in row {int(np.argmin(finite))} are not finite and cannot be drawn")
         return qpos
-
-
-def _rows(values: np.ndarray, columns: int, what: str) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 2 or values.shape[1] != columns:
-        raise UserError(f"{what} must have the shape (n, {columns}), not {values.shape}")
-    return values

@@ -1,14 +1,12 @@
 """A scripted Avoid demonstrator: smooth paths through chosen gaps, with the variation and the slips of a human hand."""
 
 import itertools
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
 
-from ilbook.errors import UserError
-from ilbook.experts.base import STEADY, Expert, Style
+from ilbook.experts.base import Expert, Style
 from ilbook.tasks.avoid import CENTRES, GAPS, N_MODES, RADII, ROWS, START, Avoid, clearance
 
 STEP = 1.0 / Avoid.control_hz  # s
@@ -53,7 +51,7 @@ def _path(mode: int, style: Style, rng: np.random.Generator, begin=START, tries=
 
 
 class AvoidExpert(Expert):
-    """Demonstrates Avoid, copy i by way `modes[i]`: that of the style, else one drawn from the seed of the copy."""
+    """Demonstrates Avoid by the way of the style, else by one that is drawn from the seed of the copy."""
 
     task = demo_task = Avoid()
     human = Style(noise=0.12)
@@ -64,21 +62,11 @@ class AvoidExpert(Expert):
         "_modes": 0, "_paths": np.zeros(len(HEIGHTS)), "_speed": 0.0, "_waves": (0.0, 0.0), "_row": 0,
     }  # fmt: skip
 
-    def __init__(self, style: Style = STEADY, modes: Sequence[int] | None = None):
-        if modes is not None and any(not 0 <= mode < N_MODES for mode in modes):
-            raise UserError(f"an Avoid expert takes modes from 0 to {N_MODES - 1}, not {list(modes)}")
-        super().__init__(style)
-        self._asked_modes = modes
-
     def _forget(self, copies):
         """Plan anew, from the usual start: the same seeds give the same paths."""
         super()._forget(copies)
-        if self._asked_modes is not None and len(self._asked_modes) != (n := len(self._generators)):
-            raise UserError(f"an Avoid expert for {n} copies needs as many modes, not {len(self._asked_modes)}")
         for i in copies:
-            rng, mode = self._generators[i], self.style.mode
-            if self._asked_modes is not None:
-                mode = self._asked_modes[i]
+            rng, mode = self._generators[i], self.style.mode if self.turns is None else self.turns[i]
             self._modes[i] = rng.integers(N_MODES) if mode is None else mode
             self._paths[i] = _path(int(self._modes[i]), self.style, rng)
             drawn = rng.standard_normal(3)

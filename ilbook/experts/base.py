@@ -56,6 +56,7 @@ class Expert(Controller):
     human: ClassVar[Style]  # of the demonstrations that are shipped
     n_modes: ClassVar[int] = 1  # values of `Style.mode`
     takes_turns: ClassVar[bool] = False  # whether demonstrations show all modes equally often
+    turns: np.ndarray | None = None  # (N,) the mode of each copy, where they take turns; before the style's
     knock_size: ClassVar[float] = 0.012  # m (rad), how far a knock pushes the hand aside
     slip_share: ClassVar[float] = 1.0  # of the error that `Style.noise` says
 

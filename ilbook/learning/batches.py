@@ -47,11 +47,10 @@ class WindowBatches:
         policy.fit_normalisers(episodes)
         self.named_action, self.place = "action" in policy.inputs, device()
         self.rows = [torch.as_tensor(rows) for rows in policy.windows.indices(episodes)]
-        self.arrays = {name: self._tensor(episodes[name]) for name in {**policy.inputs, "action": None}}
-
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        dtype = None if array.dtype == np.uint8 else torch.float32
-        return torch.as_tensor(np.asarray(array), dtype=dtype, device=self.place)
+        tensors = {
+            name: torch.as_tensor(episodes[name], device=self.place) for name in {**policy.inputs, "action": None}
+        }
+        self.arrays = {name: one if one.dtype == torch.uint8 else one.float() for name, one in tensors.items()}
 
     def draw(self, size: int, generator: torch.Generator) -> Batch:
         if self.weights is None:

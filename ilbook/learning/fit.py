@@ -31,14 +31,11 @@ class Training:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A training as it was after `step` steps: a copy, from which `fit` goes on bit for bit.
-
-    `weights` is the state dict to evaluate (averaged, if the settings say so); `history` is {step, loss} up to here.
-    """
+    """A training as it was after `step` steps: a copy, from which `fit` goes on bit for bit."""
 
     step: int
-    weights: dict[str, torch.Tensor]
-    history: dict[str, list[float]]
+    weights: dict[str, torch.Tensor]  # the state dict to evaluate: averaged, if the settings say so
+    history: dict[str, list[float]]  # {step, loss} up to here
     raw: dict[str, torch.Tensor]  # the state dict that is trained
     rest: dict  # averaged weights, optimiser, generator, losses since the last entry of the history ("running")
 
@@ -139,8 +136,8 @@ class _Run:
         mean = dict(zip(map(id, self.parameters), self.averaged, strict=True)) if self.settings.average else {}
         raw = {name: value.detach().clone() for name, value in state.items()}
         weights = {name: mean.get(id(value), value).detach().clone() for name, value in state.items()}
-        rest = {"averaged": self.averaged, "running": self.running}
-        rest |= {"optimiser": self.optimiser.state_dict(), "generator": self.generator.get_state()}
+        optimiser, generator = self.optimiser.state_dict(), self.generator.get_state()
+        rest = {"averaged": self.averaged, "running": self.running, "optimiser": optimiser, "generator": generator}
         return Snapshot(self.step, weights, copy.deepcopy(self.history), raw, copy.deepcopy(rest))
 
     def go_back(self, old: Snapshot) -> None:

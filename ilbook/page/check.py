@@ -1,10 +1,8 @@
 """Guesses before results, questions about ideas, and checks of exercises: what asks the reader something.
 
 Before a reader in Jupyter guesses and questions are buttons. On the published page, which has no kernel, they are
-fold-outs of plain HTML: no script, readable by keyboard and screen reader, the same bytes for the same input.
-
-An exercise cell holds the placeholder `...`. As long as it stands there the check says so and the notebook goes on; a
-wrong answer, or one that raises an error, does not stop it either. A hint is never the solution.
+fold-outs of plain HTML: no script, readable by keyboard and screen reader, the same bytes for the same input. No answer
+to an exercise stops the notebook: none yet (`...`), a wrong one, or one that raises. A hint is never the solution.
 """
 
 import dis

@@ -25,17 +25,15 @@ DIRECTIONS = ("higher", "lower")
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence that a run may contradict.
-
-    With a baseline, the effect is policy minus baseline on the same starts; without, it is the policy's own rate.
-    Direction "lower" negates the effect, so that more is always better: "at most 0.05" has the minimum -0.05.
+    """One sentence that a run may contradict. Its effect is policy minus baseline, or the policy's own rate; direction
+    "lower" negates it, so that more is always better: "at most 0.05" has the minimum -0.05.
     """
 
     id: str  # slug, unique in its notebook
     sentence: str  # what is claimed, in words
     method: str  # slug of the card in methods/
     policy: str  # value in the table's column `policy`
-    baseline: str | None  # the strongest fair alternative, or None for one rate
+    baseline: str | None  # the strongest fair alternative, on the same starts; None for one rate
     metric: str  # column of the table
     direction: str  # "higher" or "lower" is better
     minimum: float | None = None  # smallest effect that would matter; None only to say what is missing

@@ -290,8 +290,8 @@ def _size(arm: object) -> int:
     """How many rollouts an arm needs."""
     if isinstance(arm, list | tuple):
         return sum(map(_size, arm))
-    trainings = getattr(arm, "records", arm)  # of what was trained, or a controller for each
-    return len(trainings) if isinstance(trainings, Mapping | tuple) else 1
+    trainings = getattr(arm, "policies", arm)  # of what was trained, or a controller for each
+    return len(trainings) if isinstance(trainings, Mapping) else 1
 
 
 def _threads() -> int:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,50 +41,23 @@ LEARNING = ("data.normalise", "data.windows", "learning.batches", "learning.fit"
 
 
 @dataclass(frozen=True)
-class Record:
-    """One training: its seed and key, the policy in evaluation mode, the history {step, loss}, and the policies at
-    the checkpoints that were kept, by step.
-    """
-
-    seed: int
-    key: str  # hexadecimal; the first digits are shown
-    reused: bool
-    trained: float  # when it ended, in seconds since 1970
-    seconds: float  # of training
-    history: dict[str, list[float]]
-    policy: Policy
-    snapshots: dict[int, Policy]
-
-
-@dataclass(frozen=True)
 class Trained:
-    """What `run.train` gives: one record for each training; policy, history and snapshots are the first one's."""
+    """What `run.train` gives."""
 
-    name: str
-    records: tuple[Record, ...]
+    policies: dict[int, Policy]  # of each training seed, in evaluation mode
+    history: dict[str, list[float]]  # of the first training: {step, loss}
+    snapshots: dict[int, Policy]  # of the first training: the policies at the checkpoints that were kept, by step
 
     @property
     def policy(self) -> Policy:
-        return self.records[0].policy
-
-    @property
-    def history(self) -> dict[str, list[float]]:
-        return self.records[0].history
-
-    @property
-    def snapshots(self) -> dict[int, Policy]:
-        return self.records[0].snapshots
-
-    @property
-    def policies(self) -> dict[int, Policy]:
-        """The policy of each training seed."""
-        return {record.seed: record.policy for record in self.records}
+        """The first one."""
+        return next(iter(self.policies.values()))
 
     def executing(self, n_exec: int | None = None, **how) -> dict[int, RecedingHorizon]:
         """A controller for each training that executes `n_exec` actions of a chunk; see `RecedingHorizon`."""
         from ilbook.control.receding import RecedingHorizon
 
-        return {record.seed: RecedingHorizon(record.policy, n_exec, record.seed, **how) for record in self.records}
+        return {seed: RecedingHorizon(policy, n_exec, seed, **how) for seed, policy in self.policies.items()}
 
 
 @dataclass(frozen=True)
@@ -114,32 +87,33 @@ def train(
         if is_made(policy) and len(seeds) > 1:
             raise UserError(f"{name}: one policy cannot be trained {len(seeds)} times; give a function that makes it")
     jobs = [_job(name, *what, seed, keep) for name, what in wanted.items() for seed in seeds]
-    done: dict[int, Record] = {}
+    done: dict[tuple[str, int], Trained] = {}
     missing, said = [], []
-    for number, job in enumerate(jobs):
+    for job in jobs:
         parts = _key_parts(job)
         key = versions.digest(parts)
         entry = root() / "build" / "trained" / f"{re.sub('[ ,]+', '-', job.name)}-{key[:12]}"
         if os.environ.get("ILBOOK_FRESH") == "1":
             said.append("training again: asked for by ILBOOK_FRESH")
-        elif (found := _load(entry, job.policy, job.seed, key)) is not None:
-            age, length = _words(time.time() - found.trained), _words(found.seconds)
+        elif found := _load(entry, job):
+            meta, done[job.name, job.seed] = found
+            age, length = _words(time.time() - meta["trained"]), _words(meta["seconds"])
             said.append(f"reused {key[:4]}, trained {age} ago in {length}")
-            done[number] = found
             continue
         else:
             said.append(_why(entry, parts, notebook))
-        missing.append((number, parts, key, entry))
+        missing.append((job, parts, entry))
     _say([job.name for job in jobs], said, len(missing))
-    trained = _carried_out([jobs[number] for number, *_ in missing], threads)
-    for (number, parts, key, entry), (meta, weights) in zip(missing, trained, strict=True):
-        job = jobs[number]
+    trained = _carried_out([job for job, *_ in missing], threads)
+    for (job, parts, entry), (meta, weights) in zip(missing, trained, strict=True):
         meta |= {"notebook": notebook, "parts": parts}
-        meta["weights"] = {file: hashlib.sha256(content).hexdigest() for file, content in weights.items()}
+        meta["weights"] = {file: versions.sha(content) for file, content in weights.items()}
         _store(entry, job.name, meta, weights)
-        done[number] = _record(job.policy, job.seed, key, meta, weights, reused=False)
-    records = iter(done[number] for number in range(len(jobs)))
-    return {name: Trained(name, tuple(next(records) for _ in seeds)) for name in wanted}
+        done[job.name, job.seed] = _opened(job, meta, weights)
+    first = {name: done[name, seeds[0]] for name in wanted}
+    return {
+        name: replace(one, policies={seed: done[name, seed].policy for seed in seeds}) for name, one in first.items()
+    }
 
 
 def is_made(policy: object) -> bool:
@@ -242,7 +216,7 @@ def _serialised(state: Mapping[str, torch.Tensor]) -> bytes:
     return safetensors.torch.save({name: tensor.cpu().contiguous().clone() for name, tensor in state.items()})
 
 
-def _record(policy, seed: int, key: str, meta: dict, weights: dict[str, bytes], reused: bool) -> Record:
+def _opened(job: Job, meta: dict, weights: dict[str, bytes]) -> Trained:
     """A training from its files: what a page gets was always loaded, whether it was just trained or not."""
     import safetensors.torch
 
@@ -250,48 +224,39 @@ def _record(policy, seed: int, key: str, meta: dict, weights: dict[str, bytes], 
 
     policies = {}
     for file, content in weights.items():
-        policies[file] = copy.deepcopy(policy)
+        policies[file] = copy.deepcopy(job.policy)
         policies[file].load_state_dict(safetensors.torch.load(content))
         policies[file].to(device()).eval()
-    last = policies.pop(WEIGHTS)
-    kept = {int(file.partition(".")[0]): one for file, one in policies.items()}
     used.note(*meta["used"])
-    return Record(
-        seed, key, reused, meta["trained"], meta["seconds"], meta["history"], last, dict(sorted(kept.items()))
-    )
+    last = {job.seed: policies.pop(WEIGHTS)}
+    return Trained(last, meta["history"], {int(file.partition(".")[0]): one for file, one in policies.items()})
 
 
 def _store(entry: Path, name: str, meta: dict, weights: dict[str, bytes]) -> None:
     """Write the entry beside its place, then rename it; a full disk costs the reuse, not the training."""
-    temporary = None
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=entry.parent))
-        for file, content in weights.items():
-            (temporary / file).write_bytes(content)
-        (temporary / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
-        shutil.rmtree(entry, ignore_errors=True)  # damaged, or to be trained afresh
-        temporary.rename(entry)
+        with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=entry.parent) as folder:
+            for file, content in weights.items():
+                Path(folder, file).write_bytes(content)
+            Path(folder, META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
+            shutil.rmtree(entry, ignore_errors=True)  # damaged, or to be trained afresh
+            Path(folder).rename(entry)
     except OSError as error:
         # Another process that stored the same key a moment earlier also ends here, harmlessly.
         if not entry.is_dir():
             print(f"{name}: trained, but not stored for reuse in {entry.parent}: {error.strerror or error}")
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _load(entry: Path, policy, seed: int, key: str) -> Record | None:
+def _load(entry: Path, job: Job) -> tuple[dict, Trained] | None:
     """A stored training; None if there is none, it is damaged, or a part that it used behaves differently now."""
-    try:
+    with suppress(*DAMAGES):
         meta = json.loads((entry / META).read_text(encoding="utf-8"))
         weights = {file: (entry / file).read_bytes() for file in meta["weights"]}
-        whole = all(hashlib.sha256(weights[file]).hexdigest() == digest for file, digest in meta["weights"].items())
-        if not whole or versions.known(meta["used"]) != meta["used"]:
-            return None
-        return _record(policy, seed, key, meta, weights, reused=True)
-    except DAMAGES:
-        return None
+        whole = {file: versions.sha(content) for file, content in weights.items()} == meta["weights"]
+        if whole and versions.known(meta["used"]) == meta["used"]:
+            return meta, _opened(job, meta, weights)
+    return None
 
 
 def _why(entry: Path, parts: dict, notebook: str) -> str:

@@ -34,15 +34,10 @@ def notebook_key(path: Path, parameters: dict[str, object] | None = None) -> dic
     `parameters` are the values of a run, where they differ from the notebook's own; profile and seed do not count.
     """
     own = notebook_parameters(path)
-    code = _normal(notebook_code(path, leave=("parameters", *NO_RESULT)))
+    code = [one for tags, tree in _cells(path) if tags.isdisjoint(("parameters", *NO_RESULT)) for one in tree.body]
     values = own | (parameters or {})
     texts = {name: repr(value) for name, value in values.items() if name not in ("profile", "seed")}
-    return {"notebook": digest([sorted(own), code]), "parameters": texts}
-
-
-def notebook_code(path: Path, leave: Iterable[str] = ()) -> list[ast.stmt]:
-    """The statements of all code cells, without magics and docstrings; cells with a tag in `leave` are left out."""
-    return [statement for tags, tree in _cells(path) if tags.isdisjoint(leave) for statement in tree.body]
+    return {"notebook": digest([sorted(own), _normal(code)]), "parameters": texts}
 
 
 def notebook_parameters(path: Path) -> dict[str, object]:
@@ -110,7 +105,6 @@ def _normal(node: object) -> str:
 # -- the behaviour of parts -------------------------------------------------------------------------------------------
 def known(parts: Iterable[str]) -> dict[str, str | None]:
     """The version of each part, None for one without a trace: a run is not lost for want of it, but counts as stale.
-
     Modules whose lines the traces of others run are left out.
     """
     from ilbook.data import manifest

@@ -6,6 +6,7 @@ import inspect
 import io
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.spines import Spine
 from matplotlib.ticker import PercentFormatter
@@ -38,6 +38,8 @@ COLOURS = {
     "failure": "#D55E00",
 }
 INK = "#333333"
+DARK_TARGET = "#006247"  # the same green, dark enough for letters on white
+DASHES = ("-", "--", ":", "-.")  # of loss curves, because several may have one colour
 INTERVAL = {"color": INK, "linewidth": 1.6, "solid_capstyle": "butt"}
 PIXELS_PER_INCH = 96  # on the page; the file is twice as fine
 SCENE_SIZE = 600  # pixels of a scene under trajectories
@@ -55,11 +57,6 @@ def colour(role: str) -> str:
     if role not in COLOURS:
         raise unknown("role", role, COLOURS)
     return COLOURS[role]
-
-
-def _dark(role: str) -> str:
-    """The colour of a role for text: dark enough to be read on white."""
-    return to_hex(0.62 * np.array(to_rgb(colour(role))))
 
 
 def picture(fig: Figure, alt: str) -> Picture:
@@ -92,11 +89,10 @@ def trajectories(
     success: Sequence[bool] | None = None,
     columns: tuple[int, int] = (0, 1),
 ) -> Axes:
-    """Paths through states [(T_i, S)] in metres, on the empty scene.
+    """Paths through states [(T_i, S)] in metres, on the empty scene, or added to one that is drawn in `ax` already.
 
-    `columns` are the two coordinates of what moves that lie in the picture's plane, by default the first two of the
-    state. A path begins at a dot; with `success`, one that fails is vermilion and ends in a cross. A second call on the
-    same `ax` adds paths to the drawn scene. UserError where the task's camera shows no plane in metres.
+    `columns` are the two coordinates of what moves that lie in the picture's plane. A path begins at a dot; with
+    `success`, one that fails is vermilion and ends in a cross. UserError where the camera shows no plane in metres.
     """
     from ilbook.draw.render import renderer
 
@@ -127,10 +123,8 @@ def trajectories(
 
 
 def success_bars(table: pd.DataFrame, ax: Axes | None = None, roles: Names | None = None) -> Axes:
-    """Success rates with 95 % Wilson intervals, one bar a policy, from a rollout table (columns policy, success).
-
-    Episodes of several training seeds are counted together. `roles` gives policies their colours; without it, the last
-    policy is the method and the others are baselines.
+    """Success rates with 95 % Wilson intervals, one bar a policy, from a rollout table (columns policy, success), all
+    training seeds together. Without `roles`, the last policy is the method and the others are baselines.
     """
     import seaborn  # not above: it takes a second or two, and many pages draw without it
 
@@ -215,7 +209,7 @@ def paired_effect(estimate: Estimate, minimum: float, label: str, ax: Axes | Non
     words, asked = f"{effect:+.2f} [{low:+.2f}, {high:+.2f}]", f"at least {minimum:+.2f}"
     text = {"textcoords": "offset points", "fontsize": 9}
     ax.annotate(words.replace("-", "−"), (effect, 0), (0, 9), ha="center", color=INK, **text)
-    ax.annotate(asked.replace("-", "−"), (minimum, 1), (4, -3), va="top", color=_dark("target"), **text)
+    ax.annotate(asked.replace("-", "−"), (minimum, 1), (4, -3), va="top", color=DARK_TARGET, **text)
     ax.set(xlim=(left, right), ylim=(-1, 1), yticks=[], xlabel=f"difference (n = {estimate.n} pairs)", title=label)
     ax.spines["left"].set_visible(False)
     return ax
@@ -224,29 +218,18 @@ def paired_effect(estimate: Estimate, minimum: float, label: str, ax: Axes | Non
 def loss_curves(
     histories: Mapping[str, Mapping[str, Sequence[float]]], ax: Axes | None = None, roles: Names | None = None
 ) -> Axes:
-    """Training losses {name: {"step": [...], "loss": [...]}} on a logarithmic axis, each named at its end."""
-    import seaborn
-
+    """Training losses {name: {"step": [...], "loss": [...]}} on a logarithmic axis."""
     if not histories:
         raise UserError("there are no training histories to draw; give at least one")
-    ax, ends = ax or plt.subplots(figsize=(7.0, 3.4))[1], []
-    for name, role in _roles(list(histories), roles).items():
+    ax = ax or plt.subplots(figsize=(7.0, 3.4))[1]
+    for (name, role), dashes in zip(_roles(list(histories), roles).items(), cycle(DASHES), strict=False):
         for key in ("step", "loss"):
             if key not in histories[name]:
                 raise unknown(f"key of the history of {name}", key, histories[name])
-        step, loss = (histories[name][key] for key in ("step", "loss"))
-        seaborn.lineplot(x=step, y=loss, color=colour(role), estimator=None, ax=ax)
-        ends.append((loss[-1], step[-1], name, _dark(role)))
+        ax.plot("step", "loss", dashes, data=histories[name], color=colour(role), label=name)
     ax.set(yscale="log", xlabel="training step", ylabel="loss", title="Loss during training")
     ax.grid(axis="y")
-    # Names stand beside the ends of their lines, at least a line of text apart.
-    ax.autoscale_view()  # now, and not when it is drawn
-    last = -np.inf
-    for loss, step, name, paint in sorted(ends):
-        natural = ax.transData.transform((step, loss))[1] * 72 / ax.figure.dpi  # points
-        last = max(natural, last + 11)
-        ax.annotate(name, (step, loss), (6, last - natural), textcoords="offset points", va="center", fontsize=9,
-                    color=paint, annotation_clip=False)  # fmt: skip
+    ax.legend()
     return ax
 
 

@@ -25,15 +25,13 @@ Level = float | torch.Tensor  # of noise: one for all, or what fits to (B, H, A)
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss sees of B steps: the named observations (B, n_obs, ...), the actions to come (B, H, A) with `valid`
-    (B, H), and those before (B, n_past, A), zero where `past_valid` (B, n_past) is false.
-    """
+    """What a loss sees of B steps."""
 
-    obs: Arrays
-    action: torch.Tensor
-    valid: torch.Tensor
-    past: torch.Tensor
-    past_valid: torch.Tensor
+    obs: Arrays  # (B, n_obs, ...) by name
+    action: torch.Tensor  # (B, H, A), to come
+    valid: torch.Tensor  # (B, H)
+    past: torch.Tensor  # (B, n_past, A), those before; zero where not valid
+    past_valid: torch.Tensor  # (B, n_past)
 
 
 @dataclass(frozen=True)

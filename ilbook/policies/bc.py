@@ -10,15 +10,7 @@ from ilbook.policies.base import Plan, Policy
 class MLPPolicy(Policy):
     """Predicts all actions of a chunk at once; `horizon` 1 is classic behaviour cloning (Zhao et al. 2023 for more)."""
 
-    def __init__(
-        self,
-        obs_size: int,
-        action_size: int,
-        windows: Windows,
-        width: int = 256,
-        depth: int = 3,
-        relative_to: tuple[int, ...] | None = None,
-    ):
+    def __init__(self, obs_size: int, action_size: int, windows: Windows, width=256, depth=3, relative_to=None):
         super().__init__({"obs": (obs_size,)}, action_size, windows, relative_to)
         self.net = MLP(windows.n_obs * obs_size, windows.horizon * action_size, width, depth)
 

@@ -39,10 +39,7 @@ class Comparison:
 
 
 def compare(
-    task: Task,
-    arms: Mapping[str, Arm | Sequence[Arm]],
-    start_seeds: Sequence[int],
-    progress: Callable[[int], None] | None = None,
+    task: Task, arms: Mapping[str, Arm | Sequence[Arm]], start_seeds: Sequence[int], progress: Callable | None = None
 ) -> Comparison:
     """Run every policy, in each of its trainings, from the same starts; a `Blind` in place of the dict hides names.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,13 +19,13 @@ from ilbook.tasks.base import Task
 
 @dataclass(frozen=True)
 class Rollout:
-    """What happened: a table with one row per episode, and the states that were visited.
-
-    All of it follows from policy, task and starts, except the column `wall_seconds`: the share of an episode in the
-    time that its batch took. `invalid` is 1 where a number that is not finite ended the episode, as a failure.
+    """What happened. All of it follows from policy, task and starts, except the column `wall_seconds`: the share of an
+    episode in the time of its batch. `invalid` is 1 where a number that is not finite ended the episode, as a failure.
     """
 
-    table: pd.DataFrame  # its columns: see `evaluate`; n_exec and such are the controller's, milestones the task's
+    table: (
+        pd.DataFrame
+    )  # a row per episode; see `evaluate`: n_exec and such are the controller's, milestones the task's
     states: list[np.ndarray]  # per episode (length + 1, S)
 
 
@@ -44,7 +43,7 @@ def evaluate(
     `start_seeds` names the initial states, so that every policy meets the same ones: each once, or one start for all
     episodes. `states` (N, S) takes over elsewhere. `progress(episodes that ended just now)`.
     """
-    starts = check_starts(start_seeds)
+    starts = _checked(start_seeds)
     EVALUATED.append(policy)
     used.note("rollout.evaluate")
     sim = task.batch(len(starts))
@@ -80,21 +79,15 @@ def evaluate(
     return Rollout(table, [path[i, : n + 1] for i, n in enumerate(sim.length)])
 
 
-def check_starts(start_seeds: Sequence[int]) -> list[int]:
-    """The start seeds as a list of ints; a UserError if there is none, one is no seed, or one is listed twice.
-
-    Many episodes from one and the same start are allowed: there all chance is the policy's.
-    """
-    seeds = list(start_seeds)
-    if not seeds:
-        raise UserError("the list of start seeds is empty, so there is no episode to judge; give it, say, range(100)")
-    for seed in seeds:
+def _checked(start_seeds: Sequence[int]) -> list[int]:
+    """The start seeds as ints, each of them once, or all the same: there all chance is the policy's."""
+    for seed in start_seeds:
         if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
             raise UserError(f"start seed {seed!r} names no initial state; give whole numbers from 0 up")
-    seeds = [int(seed) for seed in seeds]
-    twice = [seed for seed, count in sorted(Counter(seeds).items()) if count > 1]
-    if twice and len(set(seeds)) > 1:
-        raise UserError(
-            f"start {listed(twice, 5)} is listed more than once and would count twice; list each start once"
-        )
+    seeds = [int(seed) for seed in start_seeds]
+    if not seeds:
+        raise UserError("the list of start seeds is empty, so there is no episode to judge; give it, say, range(100)")
+    if 1 < len(set(seeds)) < len(seeds):
+        twice = listed(sorted({seed for seed in seeds if seeds.count(seed) > 1}), 5)
+        raise UserError(f"start {twice} is listed more than once and would count twice; list each start once")
     return seeds

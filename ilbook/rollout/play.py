@@ -15,21 +15,16 @@ from ilbook.tasks.simulation import Simulation
 
 @dataclass
 class Step:
-    """One control step, as it stands before any copy begins anew.
+    """One control step, as it stands before any copy begins anew."""
 
-    `alive` (N,): who acted. `state` (N, S): before the step; what happened is in `sim`: `sim.state`, `sim.obs`,
-    `sim.reward`, `sim.terminated`. `finished` (N,): who has ended just now. `picture` (n, size, size, 3): the copies
-    that were alive, before the step, if `play` was given a camera. `seeds` says of each copy which start it runs from.
-    """
-
-    sim: Simulation
+    sim: Simulation  # with what happened: `sim.state`, `sim.obs`, `sim.reward`, `sim.terminated`
     controller: Controller
-    alive: np.ndarray
-    state: np.ndarray
+    alive: np.ndarray  # (N,) who acted
+    state: np.ndarray  # (N, S) before the step
     decision: Decision
-    picture: np.ndarray | None
-    seeds: list[Seed]
-    finished: np.ndarray
+    picture: np.ndarray | None  # (n, size, size, 3) of those alive, before the step, if `play` was given a camera
+    seeds: list[Seed]  # which start each copy runs from
+    finished: np.ndarray  # (N,) who has ended just now
     next: Decision | None = None
 
     def following(self) -> Decision:

@@ -25,8 +25,7 @@ SAME_MODE = 100  # attempts at one demonstration in its mode before the style is
 def record(
     task: Task, controller: Controller, seeds: Sequence[Seed], camera: int | None = None, only: str | None = None
 ) -> Episodes:
-    """One episode from each seed: arrays state (T, S), obs (T, O), action (T, A), what was meant, and executed (T, A).
-
+    """One episode from each seed: arrays state (T, S), obs (T, O), action (T, A), what was meant, and executed (T, A),
     float32, SI units; `camera` adds image (T, size, size, 3) uint8. `only` names a column, such as "success": episodes
     without it are left out. `meta` has lists of seed, success, score and the task's `info` of those that are kept.
     """
@@ -63,9 +62,8 @@ def demonstrate(
 ) -> Episodes:
     """`n` successful demonstrations: arrays state (T, S) and action (T, A), float32. Actions are the clean targets.
 
-    `style` is the expert's `human` unless told; `patience` multiplies the time that an episode may take. Starts whose
-    demonstration fails are passed over, `meta["tried"]` counts all. An expert that takes turns shows its modes one
-    after the other, unless the style has one, and tries a failed one again.
+    `style` is the expert's `human` unless told; `patience` multiplies the time of an episode; `meta["tried"]` counts
+    failed ones too. An expert that takes turns shows its modes one by one and tries again, others pass to a new start.
     """
     if n < 1:
         raise UserError(f"{n} demonstrations asked for; ask for at least 1")
@@ -76,32 +74,31 @@ def demonstrate(
 
 def _one_by_one(expert_type: type[Expert], task: Task, style: Style, n: int, seed: int) -> Episodes:
     tries: list[Arrays | None] = []
-    while (good := sum(episode is not None for episode in tries)) < n:
-        if len(tries) > 20 * n + 20:
+    while len(kept := [i for i, episode in enumerate(tries) if episode]) < n:
+        if (tried := len(tries)) > 20 * n + 20:
             raise UserError(
-                f"{task.name}: only {good} of {len(tries)} demonstrations succeeded; choose a gentler style"
+                f"{task.name}: only {len(kept)} of {tried} demonstrations succeeded; choose a gentler style"
             )
         # As many as are missing; where few succeed, ever more at once, of which the last ones are then left out.
-        seeds = [(seed, len(tries) + i) for i in range(max(n - good, min(len(tries), MORE)))]
+        seeds = [(seed, tried + i) for i in range(max(n - len(kept), min(tried, MORE)))]
         tries += _attempts(task, expert_type(style), seeds)
-    kept = [i for i, episode in enumerate(tries) if episode is not None][:n]
-    return Episodes.joined([tries[i] for i in kept], {"tried": kept[-1] + 1})
+    return Episodes.joined([tries[i] for i in kept[:n]], {"tried": kept[n - 1] + 1})
 
 
 def _in_turns(expert_type: type[Expert], task: Task, style: Style, n: int, seed: int) -> Episodes:
     modes = np.arange(n) % expert_type.n_modes if style.mode is None else np.full(n, style.mode)
     kept: list[Arrays | None] = [None] * n
-    tried = 0
-    for again in range(SAME_MODE):
-        missing = [i for i in range(n) if kept[i] is None]
-        if not missing:
-            return Episodes.joined(kept, {"tried": tried})
-        tried += len(missing)
-        wanted = modes[missing]
-        found = _attempts(task, expert_type(style, wanted), [(seed, i, again) for i in missing], wanted)
+    tried = again = 0
+    while missing := [i for i in range(n) if not kept[i]]:
+        if again == SAME_MODE:
+            raise UserError(f"{task.name}: {len(missing)} demonstrations failed {again} times; choose a gentler style")
+        expert = expert_type(style)
+        expert.turns = modes[missing]
+        found = _attempts(task, expert, [(seed, i, again) for i in missing], expert.turns)
         for i, episode in zip(missing, found, strict=True):
             kept[i] = episode
-    raise UserError(f"{task.name}: {len(missing)} demonstrations failed {SAME_MODE} times; choose a gentler style")
+        tried, again = tried + len(missing), again + 1
+    return Episodes.joined(kept, {"tried": tried})
 
 
 def _attempts(task: Task, expert: Expert, seeds: Sequence[Seed], modes=None) -> list[Arrays | None]:

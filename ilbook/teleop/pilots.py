@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from ilbook.draw.view import View
+from ilbook.draw.view import PARALLEL, View
 from ilbook.errors import UserError
 from ilbook.tasks import arm
 from ilbook.tasks.base import Task
@@ -43,8 +43,14 @@ class Pilot(ABC):
 
     def under(self, place: Place | None, height: float) -> np.ndarray | None:
         """What is seen at a place of the plane z = `height` (2,), metres; None where the camera looks past it."""
-        point = np.full(2, np.nan) if place is None else self.lens.to_plane([place], height)[0, :2]
-        return point if np.isfinite(point).all() else None
+        if place is None:
+            return None
+        lens = self.lens
+        aside, ahead = (np.array(place) - 0.5) * [1, -1] * lens.height @ lens.axes[:2], -lens.axes[2]
+        start, ray = (lens.position + aside, ahead) if lens.flat else (lens.position, aside + ahead)
+        far = (height - start[2]) / ray[2] if abs(ray[2]) > PARALLEL else np.nan
+        seen = np.isfinite(far) and (lens.flat or far > 0)
+        return (start + far * ray)[:2] if seen else None
 
     def _allowed(self, target: np.ndarray) -> np.ndarray:
         return np.clip(target, self.task.action_low, self.task.action_high)

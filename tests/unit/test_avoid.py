@@ -5,7 +5,7 @@ import pytest
 
 from ilbook.errors import UserError
 from ilbook.experts.avoid import AvoidExpert
-from ilbook.experts.base import STEADY, Style
+from ilbook.experts.base import Style
 from ilbook.rollout.play import play
 from ilbook.rollout.record import demonstrate
 from ilbook.tasks.avoid import (
@@ -154,7 +154,8 @@ def test_demonstrations_follow_from_their_seed(demos):
 
 def test_the_expert_finds_its_way_without_slips_in_every_mode():
     seeds = [(7, mode) for mode in range(N_MODES)]
-    expert, sims = AvoidExpert(modes=range(N_MODES)), [Avoid().batch(N_MODES) for _ in range(2)]
+    expert, sims = AvoidExpert(), [Avoid().batch(N_MODES) for _ in range(2)]
+    expert.turns = np.arange(N_MODES)
     first, again = ([step.decision.label for step in play(sim, expert, seeds)] for sim in sims)
     assert sims[0].info()["mode"].tolist() == list(range(24))
     assert np.array_equal(first, again), "a reset expert repeats itself"
@@ -170,8 +171,6 @@ def test_the_ways_of_an_expert_follow_from_its_style_or_its_seeds():
 
 def test_the_expert_refuses_what_makes_no_sense():
     with pytest.raises(UserError, match="0 to 23"):
-        AvoidExpert(modes=[24])
-    with pytest.raises(UserError, match="for 3 copies needs as many modes, not 2"):
-        AvoidExpert(STEADY, modes=[0, 1]).reset(range(3))
+        AvoidExpert(Style(mode=24))
     with pytest.raises(UserError, match="at least 1"):
         demonstrate(AvoidExpert, 0, seed=0)

@@ -352,6 +352,15 @@ def test_the_lens_of_the_top_camera_agrees_with_the_picture():
     np.testing.assert_allclose(pilot.under((x, y), 0.0), [0.1, 0.4], atol=1e-9)
 
 
+def test_what_is_under_a_place_is_seen_there():
+    pilot = pilot_for(PickPlace())
+    for point in np.random.default_rng(0).uniform([0.1, -0.1, 0.0], [0.3, 0.1, 0.1], (20, 3)):
+        (place,) = pilot.lens.to_pixels(point[None])
+        np.testing.assert_allclose(pilot.under(tuple(place), point[2]), point[:2], atol=1e-9)
+    assert pilot.under((0.5, 0.5), 9.0) is None, "a plane above the camera"
+    assert pilot.under(None, 0.0) is None
+
+
 class Workbench(Desk):
     """The same for the arm."""
 

@@ -110,7 +110,7 @@ def test_a_damaged_notebook_is_named(tmp_path, content):
     path = tmp_path / "n.ipynb"
     path.write_text(content)
     with pytest.raises(UserError, match=r"n\.ipynb cannot be read as a notebook"):
-        versions.notebook_code(path)
+        versions.notebook_parameters(path)
 
 
 def test_code_that_is_no_python_is_named(book):
