@@ -259,7 +259,7 @@ class Seeing(MLPPolicy):
 def test_pictures_are_drawn_of_those_who_look(monkeypatch):
     drawn = []
 
-    def render(self, states, size, nice=False):
+    def render(self, states, size=96, nice=False):
         drawn.append(len(states))
         return np.zeros((len(states), size, size, 3), np.uint8)
 
