@@ -56,15 +56,20 @@ def read(path: Path, columns: dict[str, int] | None = None) -> Episodes:
         raise UserError(f"{path.name}: {error}") from None
 
 
-def contents(path: Path, only: set[str] | None = None) -> tuple[dict[str, np.ndarray], np.ndarray, dict]:
-    """Arrays, episode_ends and meta as they are stored, their values not looked at; None for arrays not in `only`."""
+def contents(
+    path: Path, only: set[str] | None = None, objects: bool = False
+) -> tuple[dict[str, np.ndarray], np.ndarray, dict]:
+    """Arrays, episode_ends and meta as they are stored, their values not looked at; None for arrays not in `only`.
+
+    Python objects are never loaded: an array of them is an error, or with `objects` a single empty one.
+    """
     if path.is_dir():
         return _read_folder(path, only)
     if not path.is_file():
         raise UserError(f"{path.name}: there is no such file; make it with 'ilbook data make {path.stem}'")
     damages = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, KeyError, AttributeError)
     with readable(path.name, ".npz of plain arrays", *damages), np.load(path, allow_pickle=False) as stored:
-        arrays = {name: _stored(stored, name) if _due(name, only) else None for name in stored.files}
+        arrays = {name: _stored(stored, name, objects) if _due(name, only) else None for name in stored.files}
     check_there(["episode_ends", "meta"], arrays, path.name)
     ends, meta = arrays.pop("episode_ends"), parse(str(arrays.pop("meta")), f"{path.name}: array 'meta'")
     return arrays, ends, meta
@@ -74,12 +79,11 @@ def _due(name: str, only: set[str] | None) -> bool:
     return only is None or name in only or name in ("action", "episode_ends", "meta")
 
 
-def _stored(stored: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
-    """An array of an .npz; of Python objects, which are never loaded, a single empty one, whose kind says enough."""
+def _stored(stored: np.lib.npyio.NpzFile, name: str, objects: bool) -> np.ndarray:
     try:
         return stored[name]
     except ValueError as error:
-        if "Object arrays" not in str(error):
+        if not objects or "Object arrays" not in str(error):
             raise
         return np.array(None)
 

@@ -16,7 +16,7 @@ QUALITY = 18  # constant rate factor; below about 18 nobody sees a difference
 KEY_FRAMES = 2  # every second frame stands alone, so that a single frame is found quickly (LeRobot's own choice)
 
 
-def is_depth(pixels: str, channels: int) -> bool:
+def is_depth(pixels: str, channels: int = 3) -> bool:
     """Whether a film of this ffmpeg pixel format measures one value, in more than 8 bits; colours can lose some."""
     return bool(re.search(r"\d(le|be)\b", pixels)) and (channels == 1 or pixels.startswith("gray"))
 

@@ -11,6 +11,7 @@ be written, `write(stream, path)`. One rule holds for all of them: an array that
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -83,6 +84,7 @@ def _convert(opening: Callable, source: Path, target: Path, force, arrays, fps, 
         raise UserError(f"arrays is a list of names, not the text {arrays!r}; write [{arrays!r}]")
     if fps is not None and not fps > 0:
         raise UserError(f"fps is {fps}; it must be a number of frames a second")
+    arrays = arrays if arrays is None else list(arrays)
     try:
         with place.fresh(target, force, source, _is_data) as path, closing(opening(source, arrays)) as stream:
             if fps is not None:
@@ -102,7 +104,7 @@ def _pointed(source: Path, said: str) -> str:
     """What was said of a file, or, if that is a pointer which a clone without git-lfs left, that it is one."""
     for file in source.rglob("*") if source.is_dir() else [source]:
         small = file.name in said and file.is_file() and file.stat().st_size < POINTER_BYTES
-        if small and file.read_bytes().startswith(b"version https://git-lfs"):
+        if small and os.access(file, os.R_OK) and file.read_bytes().startswith(b"version https://git-lfs"):
             where = file.relative_to(source.parent).as_posix()
             return f"{where} is only a pointer of Git LFS; fetch the data with 'git lfs pull'"
     return said

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,12 +175,19 @@ class _Disk(io.FileIO):
 
     def write(self, content) -> int:
         rest = memoryview(content)
+        while len(rest) and self.failed is None:
+            rest = rest[self._tried(super().write, rest) :]
+        return len(content)
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._tried(super().truncate, size)
+
+    def _tried(self, do: Callable, what) -> int:
         try:
-            while len(rest) and self.failed is None:
-                rest = rest[super().write(rest) :]
+            return do(what) if self.failed is None else 0
         except BaseException as error:  # an interrupt too
             self.failed = error
-        return len(content)
+            return 0
 
     def check(self) -> None:
         if self.failed is not None:

@@ -121,20 +121,20 @@ def _feature(said: dict, key: str, where: str, noted: dict | None, first: First)
     if kind in ("image", "video"):
         if len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3):
             shape = (*shape[1:], shape[0])
-        more, channels = said.get("info") or {}, shape[-1:]
+        more = said.get("info") or {}
         depth = more.get("video.is_depth_map") or more.get("is_depth_map")
-        if (
-            len(shape) != 3
-            or channels[0] not in (1, 3)
-            or depth
-            or video.is_depth(str(more.get("video.pix_fmt")), channels[0])
-        ):
+        depth = depth or video.is_depth(str(more.get("video.pix_fmt")), *shape[2:3])
+        if len(shape) != 3 or shape[2] not in (1, 3) or depth:
             raise UserError(f"{where} has shape {shape}; pictures need height, width and 1 or 3 channels of 8 bits")
         column = Column(np.dtype(np.uint8), shape)
         if kind == "image":
             check_there([key], first.columns, first.file)
-            pictures = _pictures(first.row[key], None, f"{first.file}, column '{key}'", 0) if first.row else None
-            column = Column.of(pictures) if pictures is not None and pictures.shape[1:] == shape else column
+            found = (
+                Column.of(_pictures(first.row[key], None, f"{first.file}, column '{key}'", 0)) if first.row else column
+            )
+            if found.shape != shape:
+                raise UserError(f"{where} has shape {shape}, but the first picture {found.shape}")
+            column = found
         return Feature(key, kind, column)
     dtype = np.dtype(kind) if kind in np.sctypeDict else np.dtype(object)
     check_plain(dtype, f"{where} ({kind})")
@@ -192,9 +192,8 @@ def _batches(root: Path, table: list[Episode], features: Iterable[Feature]) -> I
 
 def _values(feature: Feature, file: str, row: int, batch) -> np.ndarray:
     where = f"{file}, column '{feature.key}'"
-    if feature.kind == "image":
-        return _pictures(batch[feature.key], feature.column, where, row)
-    values = _dense(batch[feature.key], feature.column, where, row)
+    read = _pictures if feature.kind == "image" else _dense
+    values = read(batch[feature.key], feature.column, where, row)
     check_finite(values, where, row)
     return values
 
@@ -215,7 +214,7 @@ def _check_index(
     seconds = frame / fps
     slack, off = tolerance + np.spacing(seconds.astype(np.float32)), np.abs(said["timestamp"] - seconds)
     # Further off it is no clock that is inexact, but another frame.
-    remedy = "; --tolerance S accepts a clock that is off by S seconds" if off.max() < 0.5 / fps else ""
+    remedy = "; --tolerance S accepts a clock that is off by S seconds" if off.max(initial=0) < 0.5 / fps else ""
     unit = f" s at {fps:g} frames a second"
     _check_equal(file, "timestamp", row, said["timestamp"], seconds, slack, unit, remedy)
     task = said["task_index"]

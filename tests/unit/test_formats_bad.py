@@ -519,7 +519,8 @@ TABLES = {"lerobot": LEROBOT, "zarr": ZARR, "hdf5": HDF5, "minari": MINARI, "nat
 CASES = [(kind, name) for kind, table in TABLES.items() for name in table]
 # What does not fit: refused where it is asked for, else left out and named.
 MISFITS = {
-    ("lerobot", "picture of four channels"): "side",
+    **{("lerobot", name): "side" for name in ("picture of four channels", "pictures as numbers")},
+    **{("lerobot", name): "state" for name in ("too few axes", "too many axes")},
     **{("zarr", name): "state" for name in ("wrong dtype", "unreadable dtype", "wrong shape", "unknown compressor")},
     ("zarr", "truncated description"): "state",
     **{("hdf5", name): "state" for name in ("missing column", "unequal lengths", "wrong shape", "texts")},
