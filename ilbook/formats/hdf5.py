@@ -64,7 +64,8 @@ def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
 def _stream(file: Path, opened: Mapping, arrays: Iterable[str] | None) -> Stream:
     minari = "data" not in opened
     inside, stem = (opened, "episode") if minari else (opened["data"], "demo")
-    numbers = sorted(int(match[1]) for name in inside if (match := re.fullmatch(rf"{stem}_(\d+)", name)))
+    below = [name for name in inside if isinstance(inside.get(name), Mapping)] if isinstance(inside, Mapping) else []
+    numbers = sorted(int(match[1]) for name in below if (match := re.fullmatch(rf"{stem}_(\d+)", name)))
     if not numbers:
         neither = "has neither data/demo_0 (robomimic) nor episode_0 (Minari)"
         raise UserError(f"{file.name}: {neither}; its layout is not known")

@@ -452,6 +452,7 @@ HDF5 = {
         hdf5(lambda file: [file.pop(f"data/demo_{i}") for i in range(3)] and None),
         r"set.hdf5: has neither data/demo_0",
     ),
+    "an array called data": (replace("data", np.zeros((3, 2))), r"set.hdf5: has neither data/demo_0"),
     "truncated": (cut(""), r"set.hdf5: not a readable HDF5 file .* it may be cut short"),
     "only the beginning": (cut("", 0.01), r"set.hdf5: not a readable HDF5 file"),
     "another layout": (
