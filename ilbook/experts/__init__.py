@@ -1,16 +1,10 @@
 """Scripted demonstrators: the module of a task's name holds the one that solves it; nothing else lists them."""
 
-from __future__ import annotations
-
 import pkgutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ilbook import tasks, used
 from ilbook.errors import unknown
-
-if TYPE_CHECKING:
-    from ilbook.experts.base import Expert
 
 FOLDER = Path(__file__).parent
 
@@ -20,11 +14,10 @@ def names() -> list[str]:
     return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem in tasks.names())
 
 
-def get(name: str) -> type[Expert]:
-    """The expert of a task; a UserError for a task that has none."""
+def get(name: str) -> type:
+    """The class of a task's expert (an `Expert`); a UserError for a task that has none."""
     if name not in names():
         raise unknown("task with an expert", name, names())
     used.note(f"experts.{name}")
     module = pkgutil.resolve_name(f"{__name__}.{name}")
-    kinds = [value for value in vars(module).values() if isinstance(value, type) and "task" in vars(value)]
-    return next(kind for kind in kinds if kind.task.name == name)
+    return next(kind for kind in vars(module).values() if isinstance(kind, type) and "task" in vars(kind))

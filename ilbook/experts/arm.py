@@ -4,8 +4,6 @@ What to do next is read off the state alone, and the hand moves through funnels:
 go down, the higher it flies. So a clone without memory can follow, and the expert can take over anywhere.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -28,40 +26,16 @@ APPROACH, GRASP, MOVE, RELEASE = range(4)  # phases
 
 
 class ArmExpert(Expert):
-    """What the arm's demonstrators share: reach, grasp, and commands from where the hand should go.
-
-    Mode 0 turns the wrist as little as possible; mode 1 takes the other pair of the cube's faces.
-    """
+    """Mode 0 turns the wrist as little as possible; mode 1 takes the other pair of the cube's faces."""
 
     human = Style()
     n_modes = 2
     knock_size = 0.10  # rad
     slip_share = 0.35  # of what `Style.noise` says: the errors of the joints add up along the arm
-
-    mind: ClassVar[dict[str, object]] = {
-        "_phase": -1,  # none yet
-        "_side": 0.0,  # of a needless way round: left (1), right (-1), none (0)
-    }
+    # The phase (-1: none yet), and the side of a needless way round: left (1), right (-1), none (0).
+    mind: ClassVar[dict[str, object]] = {"_phase": -1, "_side": 0.0}
 
     def _act(self, state: np.ndarray) -> np.ndarray:
-        self._read(state)
-        goal, roll, closes = self._approach()
-        carry, placed = self._carry(state)
-        moves = self.held & ~placed
-        closes &= ~self.held & ~placed
-        goal = np.where((moves | placed)[:, None], carry, np.where(closes[:, None], self.hand, goal))
-        roll = np.where(moves | placed | closes, self.command[:, 4], roll)
-        width = np.where(moves | closes, SHUT, OPEN)
-        return self._go(goal, roll, width, np.select([placed, moves, closes], [RELEASE, MOVE, GRASP], APPROACH))
-
-    @abstractmethod
-    def _carry(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where the hand should go once it holds the cube (N, 3), and which cubes (N,) are where they should be, to be
-        let go of; what was read of the state is there.
-        """
-
-    def _read(self, state: np.ndarray) -> None:
-        """Where everything is, for all copies."""
         self.joints, self.command = state[:, :6], state[:, -6:]
         self.cube, self.quaternion = state[:, 6:9], state[:, 9:13]
         self.grasp, axes = arm.forward(self.joints)
@@ -69,9 +43,19 @@ class ArmExpert(Expert):
         self.inside = np.einsum("nij,ni->nj", axes, self.cube - self.grasp)  # the cube in the gripper's frame
         self.opening = axes[:, :2, 2]  # from the fixed to the moving jaw
         self.height = self.cube[:, 2] - self.demo_task.cube_half()
-        width = self.joints[:, 5]
-        caught = (np.abs(self.inside) < [0.018, 0.016, 0.012]).all(axis=1)
+        width, caught = self.joints[:, 5], (np.abs(self.inside) < [0.018, 0.016, 0.012]).all(axis=1)
         self.held = caught & (width - self.command[:, 5] > 0.04) & (width < arm.OPENED)
+        goal, roll, closes = self._approach()
+        carry, placed = self._carry(state)
+        phase = np.select([placed, self.held, closes], [RELEASE, MOVE, GRASP], APPROACH)
+        goal = np.where((phase >= MOVE)[:, None], carry, np.where((phase == GRASP)[:, None], self.hand, goal))
+        roll = np.where(phase == APPROACH, roll, self.command[:, 4])
+        width = np.where((phase == MOVE) | (phase == GRASP), SHUT, OPEN)
+        return self._go(goal, roll, width, phase)
+
+    @abstractmethod
+    def _carry(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where the hand should go once it holds the cube (N, 3), and which cubes (N,) are to be let go of."""
 
     def _approach(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Place (N, 3) and roll (N,) that lead to a grasp, and which copies (N,) may close the jaws."""
@@ -83,8 +67,7 @@ class ArmExpert(Expert):
         wanted = 0.25 * self.command[:, 4] + 0.75 * (self.style.mode or 0) * np.pi / 2
         roll = upright + np.round((wanted - upright) / (np.pi / 2)) * np.pi / 2
         off = np.linalg.norm(self.grasp[:, :2] - goal[:, :2], axis=1)
-        twist = np.abs(roll - self.joints[:, 4])
-        narrow = OPEN - self.joints[:, 5]
+        twist, narrow = np.abs(roll - self.joints[:, 4]), OPEN - self.joints[:, 5]
         ready = (off < 0.006) & (np.abs(self.grasp[:, 2] - goal[:, 2]) < 0.005) & (twist < 0.12)
         between = (np.abs(self.inside - [0, 0, 0.003]) < [0.014, 0.012, 0.010]).all(axis=1)
         # Steep where a jaw could come down on the cube instead of beside it.
@@ -95,35 +78,27 @@ class ArmExpert(Expert):
     def _go(self, goal: np.ndarray, roll: np.ndarray, width: np.ndarray, phase: np.ndarray) -> np.ndarray:
         """Joint targets (N, 6) one step towards a place (N, 3), a roll and a width (N,)."""
         self._change(phase)
-        goal = goal + self._detour(goal)
+        way = (goal - self.hand)[:, :2]
+        far = np.linalg.norm(way, axis=1)
+        size = self._side * BULGE * np.clip((far - 0.03) / 0.05, 0, 1) / np.maximum(far, 1e-9)  # the less, the nearer
+        goal = goal + np.column_stack([-way[:, 1] * size, way[:, 0] * size, np.zeros(len(way))])
         move = goal - self.hand
         move[:, :2] *= np.clip(1 - (goal[:, 2] - self.grasp[:, 2] - 0.01) / 0.02, 0, 1)[:, None]  # first up, then aside
         far = np.linalg.norm(move, axis=1)
         move *= (np.minimum(self.style.speed * SPEED * STEP, GAIN * far) / np.maximum(far, 1e-9))[:, None]
         place = self.hand + move
-        pitch = self.command[:, 1:4].sum(axis=1)
-        pitch = pitch + np.clip(arm.natural_pitch(place[:, 2]) - pitch, -0.15, 0.15)
-        turn, squeeze = (self.style.speed * limit for limit in (TURN, SQUEEZE))
-        roll = self.command[:, 4] + np.clip(roll - self.command[:, 4], -turn, turn)
-        width = self.command[:, 5] + np.clip(width - self.command[:, 5], -squeeze, squeeze)
+        now = np.column_stack([self.command[:, 1:4].sum(axis=1), self.command[:, 4:]])
+        most = np.array([0.15, self.style.speed * TURN, self.style.speed * SQUEEZE])
+        wanted = np.column_stack([arm.natural_pitch(place[:, 2]), roll, width])
+        pitch, roll, width = (now + np.clip(wanted - now, -most, most)).T
         target = np.column_stack([arm.solve_ik(place, pitch, roll)[0], width])
-        # No target that the arm cannot reach in one step.
-        reach = ArmTask.max_speed * STEP
-        return self.command + limit(target, self.command, arm.LOW, arm.HIGH, reach, ArmTask.weight)
+        return self.command + limit(target, self.command, arm.LOW, arm.HIGH, ArmTask.max_speed * STEP, ArmTask.weight)
 
     def _change(self, phase: np.ndarray) -> None:
         """Chance has its say where a copy enters a new phase."""
-        if self.style.pause or self.style.detour:
-            for i in np.flatnonzero(phase != self._phase):
-                rng = self._generators[i]
-                if self._phase[i] >= 0:
-                    self._pause(i)
-                self._side[i] = rng.choice([-1.0, 1.0]) * (rng.random() < self.style.detour)
+        for i in np.flatnonzero(phase != self._phase) if self.style.pause or self.style.detour else ():
+            rng = self._generators[i]
+            if self._phase[i] >= 0:
+                self._pause(i)
+            self._side[i] = rng.choice([-1.0, 1.0]) * (rng.random() < self.style.detour)
         self._phase = phase
-
-    def _detour(self, goal: np.ndarray) -> np.ndarray:
-        """How far goals (N, 3) are put aside for a needless way round: the less, the nearer they are."""
-        way = (goal - self.hand)[:, :2]
-        far = np.linalg.norm(way, axis=1)
-        size = self._side * BULGE * np.clip((far - 0.03) / 0.05, 0, 1) / np.maximum(far, 1e-9)
-        return np.column_stack([-way[:, 1] * size, way[:, 0] * size, np.zeros(len(way))])

@@ -1,7 +1,5 @@
 """A scripted Avoid demonstrator: smooth paths through chosen gaps, with the variation and the slips of a human hand."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 from typing import ClassVar
@@ -25,44 +23,33 @@ MARGIN = 0.012  # m, free distance that a planned path keeps from every obstacle
 BULGE = 0.05  # m, standard deviation of a detour between two rows
 TRIES = 40  # plans of a take-over that are thrown away before another gap, and half the margin, are allowed
 
-
 # The x of the middle of each gap of each row; outside the last obstacle as far as an inner gap is wide.
 HALVES = (RADII[0] + 0.04, 0.075, 0.075)  # m
 GAP_POINTS = [np.append(xs[0] - half, xs + half) for xs, half in zip(CENTRES, HALVES, strict=True)]
 
 
-def _path(
-    mode: int, style: Style, rng: np.random.Generator, begin: np.ndarray = START, tries: float = np.inf
-) -> np.ndarray:
+def _path(mode: int, style: Style, rng: np.random.Generator, begin=START, tries=np.inf) -> np.ndarray:
     """One planned path: its x at each of `HEIGHTS`, from `begin` (2,) through the gaps of `mode` that lie ahead."""
     gaps = np.unravel_index(mode, GAPS)
     ahead = [row for row, y in enumerate(ROWS) if y > begin[1]]
     middle = np.array([GAP_POINTS[row][gaps[row]] for row in ahead])
     knots = np.array([begin[1], *(ROWS[row] for row in ahead), max(END, begin[1] + 0.02)])
     for attempt in itertools.count():
-        margin = MARGIN
         if attempt >= tries:  # someone else led the hand to a place from which this way is closed
             middle = np.array([rng.choice(GAP_POINTS[row]) for row in ahead])
-            margin = MARGIN * 0.5 ** (attempt // tries)
         through = middle + GAP_SPREAD * rng.standard_normal(len(ahead))
         last = through[-1] if ahead else begin[0]
         values = np.array([begin[0], *through, last + GAP_SPREAD * rng.standard_normal()])
-        slopes = np.zeros(len(values))
-        slopes[1:-1] = TURN * (values[2:] - values[:-2]) / (knots[2:] - knots[:-2])
+        slopes = np.pad(TURN * (values[2:] - values[:-2]) / (knots[2:] - knots[:-2]), 1)
         path = CubicHermiteSpline(knots, values, slopes)(np.clip(HEIGHTS, knots[0], knots[-1]))
-        if style.detour:
-            path = path + _bulges(knots, style, rng)
+        if style.detour:  # needless swings between the rows
+            t = (HEIGHTS[:, None] - knots[:-1]) / np.diff(knots)
+            size = BULGE * rng.standard_normal(len(knots) - 1) * (rng.random(len(knots) - 1) < style.detour)
+            path = path + (size * np.where((t > 0) & (t < 1), np.sin(np.pi * t) ** 2, 0.0)).sum(axis=1)
         path = np.where(begin[1] > HEIGHTS, begin[0], path)
-        to_come = begin[1] < HEIGHTS
-        if clearance(np.column_stack([path, HEIGHTS])[to_come]).min(initial=1.0) > margin or attempt > 10 * tries:
+        free = clearance(np.column_stack([path, HEIGHTS])[begin[1] < HEIGHTS]).min(initial=1.0)
+        if free > MARGIN * 0.5 ** (attempt // tries) or attempt > 10 * tries:
             return path
-
-
-def _bulges(knots: np.ndarray, style: Style, rng: np.random.Generator) -> np.ndarray:
-    """Needless swings between the rows, each with the chance `style.detour`: x to add at `HEIGHTS`."""
-    t = (HEIGHTS[:, None] - knots[:-1]) / np.diff(knots)
-    size = BULGE * rng.standard_normal(len(knots) - 1) * (rng.random(len(knots) - 1) < style.detour)
-    return (size * np.where((t > 0) & (t < 1), np.sin(np.pi * t) ** 2, 0.0)).sum(axis=1)
 
 
 class AvoidExpert(Expert):
@@ -72,13 +59,10 @@ class AvoidExpert(Expert):
     human = Style(noise=0.12)
     n_modes = N_MODES
     takes_turns = True
+    # Its way, path (m, as `_path`), speed (m/s) with a slow and a quicker wave along y, and the row that comes next.
     mind: ClassVar[dict[str, object]] = {
-        "_modes": 0,
-        "_paths": np.zeros(len(HEIGHTS)),  # m, as `_path`
-        "_speed": 0.0,  # m/s
-        "_waves": (0.0, 0.0),  # a slow and a quicker one of the speed along y
-        "_row": 0,  # that comes next
-    }
+        "_modes": 0, "_paths": np.zeros(len(HEIGHTS)), "_speed": 0.0, "_waves": (0.0, 0.0), "_row": 0,
+    }  # fmt: skip
 
     def __init__(self, style: Style = STEADY, modes: Sequence[int] | None = None):
         if modes is not None and any(not 0 <= mode < N_MODES for mode in modes):
@@ -89,15 +73,13 @@ class AvoidExpert(Expert):
     def _forget(self, copies):
         """Plan anew, from the usual start: the same seeds give the same paths."""
         super()._forget(copies)
-        n = len(self._generators)
-        if self._asked_modes is not None and len(self._asked_modes) != n:
+        if self._asked_modes is not None and len(self._asked_modes) != (n := len(self._generators)):
             raise UserError(f"an Avoid expert for {n} copies needs as many modes, not {len(self._asked_modes)}")
         for i in copies:
-            rng = self._generators[i]
+            rng, mode = self._generators[i], self.style.mode
             if self._asked_modes is not None:
-                self._modes[i] = self._asked_modes[i]
-            else:
-                self._modes[i] = rng.integers(N_MODES) if self.style.mode is None else self.style.mode
+                mode = self._asked_modes[i]
+            self._modes[i] = rng.integers(N_MODES) if mode is None else mode
             self._paths[i] = _path(int(self._modes[i]), self.style, rng)
             drawn = rng.standard_normal(3)
             self._speed[i] = self.style.speed * (SPEED + SPEED_SPREAD * np.clip(drawn[0], -2, 2))
@@ -125,8 +107,7 @@ class AvoidExpert(Expert):
         speed = self._speed * np.exp(waves) * (0.35 + 0.65 * started)
         move = forward * (speed * STEP)[:, None]
         move[:, 0] += CORRECTION * STEP * (self._x(y) - command[:, 0])
-        # No target that the arm cannot reach in one step.
-        move *= np.minimum(1.0, Avoid.max_speed * STEP / np.linalg.norm(move, axis=1))[:, None]
+        move *= np.minimum(1.0, Avoid.max_speed * STEP / np.linalg.norm(move, axis=1))[:, None]  # within reach
         if self.style.pause:
             row = np.searchsorted(ROWS, y)
             for i in np.flatnonzero(row > self._row):  # it has just passed a row

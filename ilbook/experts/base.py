@@ -1,7 +1,5 @@
 """What every demonstrator is: a scripted hand with seeded slips, pauses and habits, driven like any controller."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -45,11 +43,10 @@ def graded(skill: str, **changes) -> Style:
 
 
 class Expert(Controller):
-    """Demonstrates: `_act` maps states (N, S) to the targets (N, A) that are meant, and the hand executes them.
+    """Demonstrates: `_act` maps states (N, S) to the targets (N, A) that are meant; all chance comes from the seeds.
 
-    Every choice of a copy comes from its seed. Before a target is executed, `slip` moves it by an error in proportion
-    to the distance moved (Harris and Wolpert 1998) and by rare knocks; the clean target is the label, which makes data
-    hold recoveries, as in DART (Laskey et al. 2017).
+    Before a target is executed, `slip` moves it by an error in proportion to the distance moved (Harris and Wolpert
+    1998) and by rare knocks; the clean target is the label: data hold recoveries, as in DART (Laskey et al. 2017).
     """
 
     inputs = ("state",)
@@ -75,7 +72,6 @@ class Expert(Controller):
         if everything:
             n, size = len(copies), len(self.task.action_low)
             self._state = np.zeros((n, len(self.task.state_names)))
-            self._alive = np.zeros(n, dtype=bool)
             self._moved = np.zeros(n)  # m, length of the last clean move, as far as it makes the hand slip
             self._error, self._knock = np.zeros((2, n, size))
             self._knock_left, self._wait = np.zeros((2, n), dtype=int)  # steps

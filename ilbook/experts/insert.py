@@ -3,8 +3,6 @@
 Nearly everything follows from the present state, so that it can be imitated and can begin anywhere.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np
@@ -38,16 +36,12 @@ class InsertExpert(Expert):
     human = Style(noise=0.10)
     n_modes = 3
     knock_size = 0.006
-
+    # Without a plan; the place to pass first, from the mouth (nan: none); whether it goes down, ever did, and slides
+    # over the board; steps that it sticks, and for which it is still lifted.
     mind: ClassVar[dict[str, object]] = {
-        "_fresh": True,  # has no plan yet
-        "_via": (np.nan, np.nan),  # place to pass first, from the mouth; nan: none
-        "_down": False,  # whether it is going down
-        "_began": False,  # whether it ever did
-        "_touching": False,  # whether it slides over the board
-        "_stuck": 0,  # steps that it sticks
-        "_lift": 0,  # steps for which it is still lifted
-    }
+        "_fresh": True, "_via": (np.nan, np.nan), "_down": False, "_began": False, "_touching": False,
+        "_stuck": 0, "_lift": 0,
+    }  # fmt: skip
 
     def _enter(self, copies: np.ndarray) -> None:
         """A new phase of these copies: rest a while, or go a way that nobody needs."""
@@ -59,19 +53,22 @@ class InsertExpert(Expert):
     def _act(self, state: np.ndarray) -> np.ndarray:
         hand, hole, command = state[:, :3], state[:, 3:6], state[:, 6:]
         at, to = to_tip(hand, hole), to_tip(command, hole)  # (N, 3) where the tip is, and where it is sent
-        if self._fresh.any():
-            self._plan(np.flatnonzero(self._fresh), at)
+        fresh = np.flatnonzero(self._fresh)
+        self._fresh[fresh] = False
+        if self.style.mode in (LEFT, RIGHT):
+            far = fresh[(np.abs(at[fresh, 0]) > 0.005) & (at[fresh, 1] > 0.005)]  # else it is there already
+            self._via[far] = VIA * [-1 if self.style.mode == LEFT else 1, 1]
+        self._enter(fresh)
         depth, held = -at[:, 1], at[:, 1] - to[:, 1]
         aside, lean = (np.maximum(np.abs(at[:, k]), np.abs(to[:, k])) for k in (0, 2))
         amiss, inside = aside + LEAN * lean, depth > INSIDE
         self._follow_up(at, held, inside)
         # Once on its way down, a peg is brought up again only from a place where it would miss the hole.
         fits = amiss < np.where(self._down | (self._stuck > 0), MISSES, ALIGNED)
-        down = (inside | fits) & (self._lift == 0) & np.isnan(self._via[:, 0])
-        first = np.flatnonzero(down & ~self._began)
-        self._began[first] = True
-        self._enter(first)
-        self._down = down
+        via = ~np.isnan(self._via[:, 0])
+        self._down = down = (inside | fits) & (self._lift == 0) & ~via
+        self._enter(np.flatnonzero(down & ~self._began))
+        self._began |= down
 
         goal = np.zeros_like(at)
         touching = self._touching = ~down & (depth > -TOUCH) & (amiss < SLIDE) & (self._lift == 0)
@@ -82,7 +79,6 @@ class InsertExpert(Expert):
         goal[searching, 0] = SEARCH * np.sin(2 * np.pi * self._stuck[searching] / PERIOD)
         lifted = (self._lift > 0) & inside  # jammed in the hole: a little up, then down again
         goal[lifted, 1] = at[lifted, 1] + 0.004
-        via = ~np.isnan(self._via[:, 0])
         goal[via, :2] = self._via[via]
 
         move = goal - to
@@ -91,14 +87,6 @@ class InsertExpert(Expert):
         length = np.minimum(speed, np.where(down, left, EASE * left + 0.0002))
         move *= (length / np.maximum(left, 1e-9)).clip(max=1.0)[:, None]
         return to_hand(to + move, hole)
-
-    def _plan(self, copies: np.ndarray, at: np.ndarray) -> None:
-        """The way of these copies, from where their pegs are."""
-        self._fresh[copies] = False
-        if self.style.mode in (LEFT, RIGHT):
-            far = copies[(np.abs(at[copies, 0]) > 0.005) & (at[copies, 1] > 0.005)]  # else it is there already
-            self._via[far] = VIA * [-1 if self.style.mode == LEFT else 1, 1]
-        self._enter(copies)
 
     def _follow_up(self, at: np.ndarray, held: np.ndarray, inside: np.ndarray) -> None:
         """Count the steps that pegs stick, lift those that stick too long, forget places that were passed."""

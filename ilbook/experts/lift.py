@@ -1,7 +1,5 @@
 """A scripted demonstrator for Lift: grasp the cube, raise it, hold it up."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ilbook.experts.arm import ArmExpert

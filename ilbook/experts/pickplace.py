@@ -1,7 +1,5 @@
 """A scripted demonstrator for PickPlace: grasp the cube, carry it over the disc, set it down, let go."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ilbook.experts.arm import OPEN, ArmExpert

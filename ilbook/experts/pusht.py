@@ -4,8 +4,7 @@ Under viscous friction a push along the inward normal of a face moves and turns 
 and Mason 1996 treat the general case). Ten contacts are enough; simple rules make the demonstrator easy to imitate.
 """
 
-from __future__ import annotations
-
+import itertools
 from typing import ClassVar
 
 import numpy as np
@@ -48,9 +47,9 @@ def _ring(distance: float, spacing: float) -> np.ndarray:
             turn = np.linspace(first, first + (last - first) % (2 * np.pi), 8)
             points.append(corner + distance * np.column_stack([np.cos(turn), np.sin(turn)]))
     loop = np.concatenate([*points, points[0][:1]])
-    travelled = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(loop, axis=0), axis=1))])
+    travelled = np.insert(np.cumsum(np.linalg.norm(np.diff(loop, axis=0), axis=1)), 0, 0)
     at = np.arange(0, travelled[-1], spacing)
-    return np.column_stack([np.interp(at, travelled, loop[:, i]) for i in range(2)])
+    return np.column_stack([np.interp(at, travelled, axis) for axis in loop.T])
 
 
 RING = _ring(PUSHER_RADIUS + CLEARANCE, spacing=0.005)  # where the pusher walks, in the block's frame
@@ -76,12 +75,8 @@ class PushTExpert(Expert):
     demo_task = PushT(success_overlap=0.93)  # a little past what counts, so that a clone's small errors still succeed
     human = Style(noise=0.25, knock=0.005, pause=0.5)  # the published human data rest 0.4 s at a time
     n_modes = len(TURN_WEIGHTS)
-
-    mind: ClassVar[dict[str, object]] = {
-        "_contact": -1,  # to be chosen
-        "_part": 0,  # which entry of `missing` the present push mends
-        "_detour": 0,  # ASKED, or the way round (1, -1) once it is known; 0: none
-    }
+    # The contact (-1: to be chosen), which entry of `missing` its push mends, the way round (1, -1, ASKED, or 0: none).
+    mind: ClassVar[dict[str, object]] = {"_contact": -1, "_part": 0, "_detour": 0}
 
     def _act(self, state: np.ndarray) -> np.ndarray:
         target = state[:, 5:].copy()
@@ -118,9 +113,8 @@ class PushTExpert(Expert):
         return float(missing(pose)[part] / TWISTS[self._contact[i], part])
 
     def _choose(self, pose: np.ndarray) -> tuple[int, int]:
-        """The contact to push at, and the part of the error that it mends: the largest one that can be reached.
-
-        Of the two contacts that mend a part, the one whose side effect also helps comes first.
+        """The contact to push at, and the part of the error that it mends: the largest one that can be reached. Of the
+        two contacts that mend a part, the one whose side effect also helps comes first.
         """
         x, y, turn = error = missing(pose)
         right = int(turn <= 0)  # which of a pair of contacts turns the way that is missing
@@ -129,12 +123,10 @@ class PushTExpert(Expert):
             1: [8] if y > 0 else [9],
             2: [right, 2 + right] if y > 0 else [2 + right, right],
         }
-        reachable = _on_table(FRONTS, pose)
-        for part in np.argsort(-np.abs(error) * np.array([1.0, 1.0, TURN_WEIGHTS[self.style.mode or 0]])):
-            for contact in choices[int(part)]:
-                if reachable[contact]:
-                    return contact, int(part)
-        return choices[0][0], 0  # nothing can be reached: the episode will run out of time
+        order = np.argsort(-np.abs(error) * np.array([1.0, 1.0, TURN_WEIGHTS[self.style.mode or 0]]))
+        reachable, ways = _on_table(FRONTS, pose), [(c, part) for part in order.tolist() for c in choices[part]]
+        # Where nothing can be reached, the episode will run out of time.
+        return next((way for way in ways if reachable[way[0]]), (choices[0][0], 0))
 
     def _way(self, i: int, local: np.ndarray, c: int, pose: np.ndarray) -> np.ndarray:
         """Where to walk next, in the block's frame: straight to the contact's front if free, else around the ring."""
@@ -146,18 +138,14 @@ class PushTExpert(Expert):
         blocked = [off[(here + np.arange(s + 1) * way) % n].any() for s, way in zip(steps, (1, -1), strict=True)]
         way = (1, -1)[int((steps + 10 * n * np.array(blocked)).argmin())]
         if self._detour[i] == ASKED:  # the way round that nobody needs, where the table has room for it
-            self._detour[i] = 0 if any(blocked) else -way
+            self._detour[i] = -way
         if self._detour[i] == way or any(blocked):
             self._detour[i] = 0  # the rest of the long way is the short one
         way = self._detour[i] or way
         far = np.linalg.norm(local - RING[here]) > 0.02 and _free(local, RING[here])
-        best = RING[here] if far else RING[(here + way * 2) % n]
-        for k in range(2, 30, 2):  # the farthest point of the ring in sight
-            candidate = RING[(here + way * k) % n]
-            if not _free(local, candidate):
-                break
-            best = candidate
-        return best
+        ahead = RING[(here + way * np.arange(2, 30, 2)) % n]
+        seen = list(itertools.takewhile(lambda point: _free(local, point), ahead))
+        return [RING[here] if far else ahead[0], *seen][-1]  # the farthest point of the ring in sight
 
 
 def _on_table(points: np.ndarray, pose: np.ndarray) -> np.ndarray:

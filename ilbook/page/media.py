@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,7 +32,7 @@ FAILURE = (213, 94, 0)
 class Shown:
     """What a notebook and its page show without a network, with its description (`alt`)."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     alt: str
     title: str = ""
     width: int | None = None  # on the page, CSS pixels; None: as wide as it is
@@ -45,9 +45,6 @@ class Shown:
         content = self.tag.format(alt=alt, size=size, data=base64.b64encode(self.data).decode())
         caption = f"<figcaption>{html.escape(self.title)}</figcaption>" if self.title else ""
         return f'<figure style="margin:0.5em 0">{content}{caption}</figure>'
-
-    def __repr__(self) -> str:
-        return f"[{type(self).__name__.lower()}: {self.alt}]"
 
     def save(self, path: str | Path) -> Path:
         """Write it, all or nothing; returns where it lies: stills that stand for a film end in .png."""
@@ -74,9 +71,9 @@ class Film(Shown):
 
 
 def show(frames: np.ndarray, fps: float, title: str, alt: str, width: int | None = None) -> Film | Picture:
-    """A film of frames (T, H, W, 3) uint8 to stand as the last line of a cell; a strip of stills without an encoder.
+    """A film of frames (T, H, W, 3) uint8, `width` pixels wide on the page; a strip of stills without an encoder.
 
-    `alt` says what happens in the film, for readers who cannot see it. `width` is the width on the page in pixels.
+    `alt` says what happens in the film, for readers who cannot see it.
     """
     if not alt.strip():
         raise UserError("a film needs a description; say in `alt` what happens in it")
@@ -121,24 +118,22 @@ def strip(frames: np.ndarray, n: int = 8, fps: float = 10.0, title: str = "", al
     return Picture(mediapy.compress_image(np.asarray(sheet), optimize=True), alt, title, sheet.width // 2)
 
 
-def grid(films: Sequence[np.ndarray], success: Sequence[bool] | None = None, columns: int | None = None) -> np.ndarray:
-    """Films (T_i, H, W, 3) of one size tiled into one (max T, ..., 3); a film that is over holds its last frame.
+def grid(films: Sequence[np.ndarray], success: Sequence[bool], columns: int) -> np.ndarray:
+    """Films (T_i, H, W, 3) of one size tiled into one (max T, ..., 3), each with a frame around it.
 
-    With `success`, the frame around a film turns green when it ends in success and vermilion when it does not.
+    A film that is over holds its last frame, and the frame around it turns green after success, vermilion without.
     """
     films = [_checked(film) for film in films]
     if not films or len({film.shape[1:] for film in films}) > 1:
         raise UserError(f"a grid needs films of one size, not {sorted({film.shape[1:3] for film in films}) or 'none'}")
-    if success is not None and len(success) != len(films):
+    if len(success) != len(films):
         raise UserError(f"a grid got {len(films)} films and {len(success)} successes; give one for each")
-    columns = columns or int(np.ceil(np.sqrt(len(films))))
     rows, length, (height, width) = -(-len(films) // columns), max(map(len, films)), films[0].shape[1:3]
     tall, wide = height + 2 * BORDER, width + 2 * BORDER
     out = np.full((length, rows, tall, columns, wide, 3), RUNNING, np.uint8)
-    for place, film in enumerate(films):
+    for place, (film, won) in enumerate(zip(films, success, strict=True)):
         tile = out[:, place // columns, :, place % columns]
-        if success is not None:
-            tile[len(film) - 1 :] = SUCCESS if success[place] else FAILURE
+        tile[len(film) - 1 :] = SUCCESS if won else FAILURE
         tile[:, BORDER:-BORDER, BORDER:-BORDER] = film[np.minimum(np.arange(length), len(film) - 1)]
     return out.reshape(length, rows * tall, columns * wide, 3)
 

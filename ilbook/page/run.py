@@ -108,15 +108,14 @@ class Run:
         """A generator for one purpose, such as `rng("starts")` or `rng("noise", 3)`; other streams are independent."""
         import numpy as np
 
+        # The length goes first and a text is hashed whole, so that ("a", "b") and ("ab",) are different streams.
+        words = [len(stream)]
         for part in stream:
             if isinstance(part, bool) or not (isinstance(part, str) or (isinstance(part, int) and part >= 0)):
                 raise UserError(
                     f"rng stream part {part!r} is neither a text nor a whole number >= 0; name the stream, "
                     "as in rng('starts')"
                 )
-        # The length goes first and a text is hashed whole, so that ("a", "b") and ("ab",) are different streams.
-        words = [len(stream)]
-        for part in stream:
             words.append(part if isinstance(part, int) else int.from_bytes(hashlib.sha256(part.encode()).digest()[:8]))
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=words))
 
@@ -332,15 +331,13 @@ def _plain(table: str, value: object) -> object:
     """A JSON value for one table cell."""
     if getattr(value, "ndim", None) == 0:  # a scalar of numpy or torch
         value = value.item()
-    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
+    number = isinstance(value, float)
+    if type(value).__name__ in {"NoneType", "NAType", "NaTType"} or (number and math.isnan(value)):
         return None
-    if isinstance(value, float) and not math.isfinite(value):
-        if math.isnan(value):
-            return None
-        raise UserError(f"result table {table!r} holds an infinite number; leave it out or say what it means in words")
-    if isinstance(value, (bool, int, float, str)):
-        return value
-    raise UserError(f"result table {table!r} holds a {type(value).__name__}; keep numbers, truth values and text only")
+    if not isinstance(value, (bool, int, float, str)) or (number and math.isinf(value)):
+        kind = f"{value!r}" if number else f"a {type(value).__name__}"
+        raise UserError(f"result table {table!r} holds {kind}; keep finite numbers, truth values and text only")
+    return value
 
 
 def _version(name: str) -> str | None:

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 META = "meta.json"  # the record, the key part by part, the parts that were used, and the hash of the weights
+DAMAGES = (OSError, ValueError, KeyError, TypeError, AttributeError, UserError)  # of an entry, while it is read
 MOST_LINES = 6  # trainings of one call that are told one by one
 WORTH = 1000  # steps, of all trainings of a call: to start a process takes as long as some hundred of the smallest ones
 LEARNING = ("data.normalise", "data.windows", "learning.batches", "learning.fit")
@@ -156,13 +157,14 @@ def _job(name: str, policy, data, settings, seed: int, keep: int) -> Job:
 
 def _key_parts(job: Job) -> dict:
     mine, source = fingerprint.of(job.policy), fingerprint.of_data(job.data, (*job.policy.inputs, "action"))
-    return {
+    groups = {
         "settings": {**asdict(job.settings), "keep": job.keep},
-        "seed": job.seed,
         "data": source,
         "policy": mine["notebook"] | {"weights": mine["state"]},
-        "versions": versions.known({*LEARNING, *mine["parts"], *source.pop("parts")}),
+        "version": versions.known({*LEARNING, *mine["parts"], *source.pop("parts")}),
     }
+    parts = {f"{group}.{name}": value for group, held in groups.items() for name, value in held.items()}
+    return parts | {"seed": job.seed}
 
 
 def _say(names: list[str], said: list[str], to_do: int) -> None:
@@ -288,7 +290,7 @@ def _load(entry: Path, policy, seed: int, key: str) -> Record | None:
         if not whole or versions.known(meta["used"]) != meta["used"]:
             return None
         return _record(policy, seed, key, meta, weights, reused=True)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, UserError):
+    except DAMAGES:
         return None
 
 
@@ -296,38 +298,20 @@ def _why(entry: Path, parts: dict, notebook: str) -> str:
     """Why there is a training to do: the first of its name, a damaged entry, or what changed since the nearest one."""
     if entry.exists():
         return f"training again: the stored {entry.name} is damaged, or a part that it used has changed"
-    name = entry.name[:-13]
-    changes = [
-        _changes(meta["parts"], parts)
-        for sibling in sorted(entry.parent.glob(f"{name}-*"))
-        if re.fullmatch(re.escape(name) + "-[0-9a-f]{12}", sibling.name)
-        if (meta := _meta(sibling)) is not None and meta["notebook"] == notebook
-    ]
-    return f"training again: {', '.join(min(changes, key=len))}" if changes else "training (new)"
-
-
-def _meta(entry: Path) -> dict | None:
-    try:
-        meta = json.loads((entry / META).read_text(encoding="utf-8"))
-        return meta if {"settings", "seed", "data", "policy", "versions"} <= meta["parts"].keys() else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _changes(old: dict, new: dict) -> list[str]:
-    """Each part of the key that differs, in words: "settings changed (steps 2000 -> 4000)"."""
     changes = []
-    for part, value in new.items():
-        if old[part] == value:
-            continue
-        if not isinstance(value, dict):
-            changes.append(f"{part} changed ({old[part]} -> {value})")
-            continue
-        names = [name for name in {**old[part], **value} if old[part].get(name, ...) != value.get(name, ...)]
-        if part == "settings":
-            names = [f"{name} {old[part].get(name, 'unset')} -> {value.get(name, 'unset')}" for name in names]
-        changes.append(f"{part} changed ({', '.join(names)})")
-    return changes
+    for sibling in sorted(entry.parent.glob(f"{entry.name[:-12]}{'?' * 12}/{META}")):
+        with suppress(*DAMAGES):
+            meta = json.loads(sibling.read_text(encoding="utf-8"))
+            if meta["notebook"] == notebook:
+                changes.append(list(_changed(meta["parts"], parts)))
+    return f"training again: {', '.join(min(changes, key=len))} changed" if changes else "training (new)"
+
+
+def _changed(old: dict, new: dict) -> Iterator[str]:
+    """Each part of the key that differs, with what it was and is where that is no hash."""
+    for name in {**old, **new}:
+        if (was := old.get(name)) != (now := new.get(name)):
+            yield f"{name} ({was} -> {now})" if name.startswith(("settings.", "seed")) else name
 
 
 def _words(seconds: float) -> str:

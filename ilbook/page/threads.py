@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+import psutil
+
 AGAIN = 1.0  # s between two looks at the machine; shorter ones tell little
 
 
@@ -16,8 +18,7 @@ class Threads:
     """
 
     def __init__(self, most: int):
-        self.most = most
-        self._then = self._times()
+        self.most, self._then = most, self._times()
 
     def look(self) -> None:
         """Look again, if the last time was a second ago; a training calls it a hundred times."""
@@ -26,17 +27,12 @@ class Threads:
         import torch
 
         before, self._then = self._then, self._times()
-        elapsed, all_busy, own = (now - old for now, old in zip(self._then, before, strict=True))
-        free = (os.cpu_count() or 1) - (all_busy - own) / elapsed
-        wanted = min(self.most, max(1, round(free)))
-        if wanted != torch.get_num_threads():
-            torch.set_num_threads(wanted)
+        elapsed, busy, own = (now - old for now, old in zip(self._then, before, strict=True))
+        free = (os.cpu_count() or 1) - (busy - own) / elapsed
+        torch.set_num_threads(min(self.most, max(1, round(free))))
 
     @staticmethod
     def _times() -> tuple[float, float, float]:
         """Seconds: now, of all cores at work since the machine started, of this process."""
-        import psutil
-
         cores, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        busy = sum(getattr(cores, kind, 0.0) for kind in ("user", "nice", "system"))
-        return time.monotonic(), busy, own.user + own.system
+        return time.monotonic(), cores.user + cores.system, own.user + own.system

@@ -79,29 +79,20 @@ def figure(fig: Figure, alt: str) -> None:
     display(picture(fig, alt))
 
 
-def _axes(ax: Axes | None, width: float, height: float) -> Axes:
-    """The given axes, or new ones of this size (inches) in the style of the book."""
-    if ax is None:
-        style()
-        ax = plt.subplots(figsize=(width, height))[1]
-    return ax
-
-
 def _roles(names: Sequence[str], roles: Names | None) -> dict[str, str]:
     """The role of each name; without `roles` the last is the method, and the others are baselines."""
     return {name: (roles or {names[-1]: "method"}).get(name, "baseline") for name in names}
 
 
 def trajectories(
-    task: Task | type[Task],
+    task: Task,
     states: Sequence[np.ndarray],
     ax: Axes | None = None,
     role: str = "expert",
     success: Sequence[bool] | None = None,
-    scene: np.ndarray | None = None,
     columns: tuple[int, int] = (0, 1),
 ) -> Axes:
-    """Paths through states [(T_i, S)] in metres, on the empty scene or on the `scene` with one state (S,) drawn.
+    """Paths through states [(T_i, S)] in metres, on the empty scene.
 
     `columns` are the two coordinates of what moves that lie in the picture's plane, by default the first two of the
     state. A path begins at a dot; with `success`, one that fails is vermilion and ends in a cross. A second call on the
@@ -111,30 +102,27 @@ def trajectories(
 
     if not len(states):
         raise UserError("there are no trajectories to draw; give at least one array of states (T, S)")
-    success = [True] * len(states) if success is None else success
-    if len(success) != len(states):
-        raise UserError(f"there are {len(states)} trajectories and {len(success)} successes; give one for each")
-    ax = _axes(ax, 4.4, 4.4)
+    won = np.full(len(states), True) if success is None else np.asarray(success, dtype=bool)
+    if len(won) != len(states):
+        raise UserError(f"there are {len(states)} trajectories and {len(won)} successes; give one for each")
+    ax = ax or plt.subplots(figsize=(4.4, 4.4))[1]
     if not ax.images:
-        drawn = renderer(task() if isinstance(task, type) else task, SCENE_SIZE)
+        drawn = renderer(task, SCENE_SIZE)
         across, upward = ("xyz"[axis] for axis in drawn.view.world_axes)
-        positions = drawn.model.qpos0 if scene is None else np.asarray(scene)[: drawn.model.nq]
-        ax.imshow(drawn.frames(positions[None], moving=scene is not None)[0], extent=drawn.view.window)
+        ax.imshow(drawn.frames(drawn.model.qpos0[None], moving=False)[0], extent=drawn.view.window)
         ax.set(xlabel=f"{across} (m)", ylabel=f"{upward} (m)")
         ax.locator_params(nbins=5)
         ax.spines[:].set_visible(False)
     # Many paths are drawn faintly, so that one sees where they are dense.
     opacity = float(np.clip(6 / len(states), 0.2, 0.9))
-    for passes, paint in ((True, colour(role)), (False, COLOURS["failure"])):
-        paths = [np.asarray(path)[:, list(columns)] for path, won in zip(states, success, strict=True) if won == passes]
-        if not paths:
-            continue
+    for chosen, paint in ((won, colour(role)), (~won, COLOURS["failure"])):
+        paths = [np.asarray(states[index])[:, list(columns)] for index in np.flatnonzero(chosen)]
         lines = LineCollection(paths, colors=paint, alpha=opacity, linewidths=1.4)
         ax.add_collection(lines, autolim=False)  # the scene sets the limits
-        first, last = (np.stack([path[end] for path in paths]) for end in (0, -1))
-        ax.scatter(*first.T, s=14, color=paint, linewidths=0, alpha=min(1, 2 * opacity), zorder=3)
-        if not passes:
-            ax.scatter(*last.T, s=28, marker="x", color=paint, linewidths=1.4, zorder=3)
+        first, last = (np.array([path[end] for path in paths]).reshape(-1, 2).T for end in (0, -1))
+        ax.scatter(*first, s=14, color=paint, linewidths=0, alpha=min(1, 2 * opacity), zorder=3)
+        if chosen is not won:
+            ax.scatter(*last, s=28, marker="x", color=paint, linewidths=1.4, zorder=3)
     return ax
 
 
@@ -152,7 +140,7 @@ def success_bars(table: pd.DataFrame, ax: Axes | None = None, roles: Names | Non
     outcomes = dict(iter(table.groupby("policy", sort=False, observed=True)["success"]))
     if not outcomes:
         raise UserError("the rollout table is empty; evaluate a policy first")
-    ax = _axes(ax, 7.0, 0.9 + 0.55 * len(outcomes))
+    ax = ax or plt.subplots(figsize=(7.0, 0.9 + 0.55 * len(outcomes)))[1]
     palette = {policy: colour(role) for policy, role in _roles(list(outcomes), roles).items()}
     bars = {"orient": "h", "width": 0.6, "saturation": 1, "palette": palette}
     seaborn.barplot(outcomes, errorbar=_interval, err_kws=INTERVAL, ax=ax, **bars)
@@ -181,37 +169,32 @@ def _rates_along(axis: Axis, line: Spine, names: Axis) -> None:
     names.set_tick_params(length=0)
 
 
-def violins(posteriors: Mapping[str, Posterior], letters: Names | None = None, ax: Axes | None = None) -> Axes:
+def violins(posteriors: Mapping[str, Posterior], letters: Names, ax: Axes | None = None) -> Axes:
     """What is believed of each policy's success rate: Beta posteriors as violins of equal area, mean and 95 % interval.
 
-    Above each stand its `letters`, from `stats.several`: policies that share one were not told apart. UserError for
-    policies without letters.
+    Above each stand its `letters`, from `stats.several`: policies that share one were not told apart.
     """
     if not posteriors:
         raise UserError("there are no posteriors to draw; give at least one")
-    for policy in posteriors if letters is not None else ():
+    ax = ax or plt.subplots(figsize=(max(3.2, 1.2 + 1.3 * len(posteriors)), 3.6))[1]
+    rates = np.linspace(0, 1, 401)
+    # The density itself; seaborn would estimate it from samples, and be half as high as it is at rates of 0 and 1.
+    densities = np.array([posterior.belief.pdf(rates) for posterior in posteriors.values()])
+    for place, (policy, posterior) in enumerate(posteriors.items()):
         if policy not in letters:
             raise unknown("policy with letters", policy, letters)
-    ax = _axes(ax, max(3.2, 1.2 + 1.3 * len(posteriors)), 3.6)
-    rates = np.linspace(0, 1, 401)
-    densities = [posterior.density(rates) for posterior in posteriors.values()]
-    for place, (policy, posterior) in enumerate(posteriors.items()):
-        # The density itself; seaborn would estimate it from samples, and be half as high as it is at rates of 0 and 1.
-        half = 0.42 * densities[place] / np.max(densities)
+        half, belief = 0.42 * densities[place] / densities.max(), posterior.interval()
         seen = half > 1e-3
         fill = {"color": COLOURS["method"], "alpha": 0.45, "linewidth": 0}
         ax.fill_betweenx(rates[seen], place - half[seen], place + half[seen], **fill)
-        belief = posterior.interval()
         ax.plot([place, place], [belief.low, belief.high], **INTERVAL)
         ax.plot(place, belief.effect, "o", color=INK, markersize=5)
-        if letters is not None:
-            ax.annotate(letters[policy], (place, rates[seen].max()), (0, 4), textcoords="offset points", ha="center",
-                        color=INK, fontsize=11, fontweight="bold")  # fmt: skip
+        ax.annotate(letters[policy], (place, rates[seen].max()), (0, 4), textcoords="offset points", ha="center",
+                    color=INK, fontsize=11, fontweight="bold")  # fmt: skip
     ax.set_xticks(range(len(posteriors)), list(posteriors))
-    room = 0.12 if letters is not None else 0.0  # above a rate of 1
     _rates_along(ax.yaxis, ax.spines.left, ax.xaxis)
+    ax.set(xlim=(-0.6, len(posteriors) - 0.4), ylim=(0, 1.12), ylabel="success rate")  # letters stand above a rate of 1
     counts = " or ".join(map(str, sorted({posterior.n for posterior in posteriors.values()})))
-    ax.set(xlim=(-0.6, len(posteriors) - 0.4), ylim=(0, 1 + room), ylabel="success rate")
     ax.set_title(f"Posteriors after {counts} episodes")
     ax.grid(axis="y")
     return ax
@@ -219,20 +202,21 @@ def violins(posteriors: Mapping[str, Posterior], letters: Names | None = None, a
 
 def paired_effect(estimate: Estimate, minimum: float, label: str, ax: Axes | None = None) -> Axes:
     """An effect with its interval against no effect (0) and against the smallest effect that the claim asks for."""
-    ax = _axes(ax, 7.0, 1.7)
-    values = (estimate.low, estimate.effect, estimate.high, minimum, 0.0)
-    room = 0.12 * (max(values) - min(values) or 1.0)
-    low, high = min(values) - room, max(values) + room
-    ax.axvspan(minimum, high, color=COLOURS["target"], alpha=0.12, linewidth=0)
+    ax = ax or plt.subplots(figsize=(7.0, 1.7))[1]
+    low, effect, high = estimate.low, estimate.effect, estimate.high
+    shown = np.array([low, effect, high, minimum, 0.0])
+    room = 0.12 * (np.ptp(shown) or 1.0)
+    left, right = shown.min() - room, shown.max() + room
+    ax.axvspan(minimum, right, color=COLOURS["target"], alpha=0.12, linewidth=0)
     ax.axvline(0, color="#8A8A8A", linewidth=1)
     ax.axvline(minimum, color=COLOURS["target"], linewidth=1.6, linestyle="--")
-    ax.plot([estimate.low, estimate.high], [0, 0], color=COLOURS["method"], linewidth=3, solid_capstyle="butt")
-    ax.plot(estimate.effect, 0, "o", color=COLOURS["method"], markersize=8)
-    words = f"{estimate.effect:+.2f} [{estimate.low:+.2f}, {estimate.high:+.2f}]".replace("-", "−")
-    ax.annotate(words, (estimate.effect, 0), (0, 9), textcoords="offset points", ha="center", fontsize=9, color=INK)
-    asked = f"at least {minimum:+.2f}".replace("-", "−")
-    ax.annotate(asked, (minimum, 1), (4, -3), textcoords="offset points", va="top", fontsize=9, color=_dark("target"))
-    ax.set(xlim=(low, high), ylim=(-1, 1), yticks=[], xlabel=f"difference (n = {estimate.n} pairs)", title=label)
+    ax.plot([low, high], [0, 0], color=COLOURS["method"], linewidth=3, solid_capstyle="butt")
+    ax.plot(effect, 0, "o", color=COLOURS["method"], markersize=8)
+    words, asked = f"{effect:+.2f} [{low:+.2f}, {high:+.2f}]", f"at least {minimum:+.2f}"
+    text = {"textcoords": "offset points", "fontsize": 9}
+    ax.annotate(words.replace("-", "−"), (effect, 0), (0, 9), ha="center", color=INK, **text)
+    ax.annotate(asked.replace("-", "−"), (minimum, 1), (4, -3), va="top", color=_dark("target"), **text)
+    ax.set(xlim=(left, right), ylim=(-1, 1), yticks=[], xlabel=f"difference (n = {estimate.n} pairs)", title=label)
     ax.spines["left"].set_visible(False)
     return ax
 
@@ -245,7 +229,7 @@ def loss_curves(
 
     if not histories:
         raise UserError("there are no training histories to draw; give at least one")
-    ax, ends = _axes(ax, 7.0, 3.4), []
+    ax, ends = ax or plt.subplots(figsize=(7.0, 3.4))[1], []
     for name, role in _roles(list(histories), roles).items():
         for key in ("step", "loss"):
             if key not in histories[name]:
@@ -256,11 +240,10 @@ def loss_curves(
     ax.set(yscale="log", xlabel="training step", ylabel="loss", title="Loss during training")
     ax.grid(axis="y")
     # Names stand beside the ends of their lines, at least a line of text apart.
-    height = ax.get_window_extent().height * 72 / ax.figure.dpi  # points
-    bottom, top = np.log(ax.get_ylim())
+    ax.autoscale_view()  # now, and not when it is drawn
     last = -np.inf
     for loss, step, name, paint in sorted(ends):
-        natural = (np.log(loss) - bottom) / (top - bottom) * height
+        natural = ax.transData.transform((step, loss))[1] * 72 / ax.figure.dpi  # points
         last = max(natural, last + 11)
         ax.annotate(name, (step, loss), (6, last - natural), textcoords="offset points", va="center", fontsize=9,
                     color=paint, annotation_clip=False)  # fmt: skip

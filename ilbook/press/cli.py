@@ -246,7 +246,11 @@ def _methods(a: argparse.Namespace) -> Answer:
 def _tasks(a: argparse.Namespace) -> Answer:
     from ilbook import tasks
 
-    rows = tasks.describe()
+    rows = []
+    for task in map(tasks.find, tasks.names()):
+        row = {"name": task.name, "gym_id": task.gym_id, "obs": len(task.obs_names), "action": len(task.action_low)}
+        row |= {"hz": task.control_hz, "max_steps": task.max_steps, "summary": task.__doc__.partition("\n")[0]}
+        rows.append(row | {"perturbations": dict(task.perturbations)})
     columns = (
         "task: {name} | Gymnasium id: {gym_id} | obs: {obs} | action: {action} | Hz: {hz:g} | steps: {max_steps} | "
         "what it is: {summary}"

@@ -9,17 +9,6 @@ from ilbook.stats.modes import mode_entropy
 from ilbook.stats.paired import evaluation_bootstrap, from_table, nested_bootstrap, paired_bootstrap, seed_t
 
 __all__ = [
-    "VERDICTS",
-    "Estimate",
-    "clopper_pearson",
-    "evaluation_bootstrap",
-    "from_table",
-    "jeffreys",
-    "mode_entropy",
-    "nested_bootstrap",
-    "paired_bootstrap",
-    "seed_t",
-    "smallest_visible",
-    "verdict",
-    "wilson",
-]
+    "VERDICTS", "Estimate", "clopper_pearson", "evaluation_bootstrap", "from_table", "jeffreys", "mode_entropy",
+    "nested_bootstrap", "paired_bootstrap", "seed_t", "smallest_visible", "verdict", "wilson",
+]  # fmt: skip

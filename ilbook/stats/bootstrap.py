@@ -3,32 +3,30 @@
 import numpy as np
 
 from ilbook import used
-from ilbook.errors import UserError
 from ilbook.stats.estimate import Estimate, check_level
 
 SEED = 20240229  # any constant: the same table must give the same interval
-FEWEST = 100  # replicates: fewer have no quantiles to speak of
 
 
 class Bootstrap:
-    """`n_boot` replicates of a statistic, the same at every call, and their middle `level`."""
+    """Replicates of a statistic, the same at every call, and their middle `level`."""
 
-    def __init__(self, level: float, n_boot: int):
+    REPLICATES = 2000  # enough for the ends of a 95 % interval
+
+    def __init__(self, level: float):
         used.note("stats.bootstrap")
         check_level(level)
-        if n_boot < FEWEST:
-            raise UserError(f"n_boot is {n_boot}; an interval needs at least {FEWEST} bootstrap replicates")
-        self.level, self.n_boot, self.rng = level, n_boot, np.random.default_rng(SEED)
+        self.level, self.rng = level, np.random.default_rng(SEED)
 
     def draws(self, n: int) -> np.ndarray:
         """How often each of n items is drawn in each replicate (B, n): means are then weighted sums, without a loop."""
-        return self.rng.multinomial(n, np.full(n, 1 / n), size=self.n_boot)
+        return self.rng.multinomial(n, np.full(n, 1 / n), size=self.REPLICATES)
 
     def middle(self, replicates: np.ndarray) -> tuple[float, float]:
         """The percentile interval: the bounds of the middle `level` of the replicates (B,)."""
-        low, high = np.quantile(replicates, [(1 - self.level) / 2, (1 + self.level) / 2])
-        return float(low), float(high)
+        return tuple(np.quantile(replicates, [(1 - self.level) / 2, (1 + self.level) / 2]).tolist())
 
-    def estimate(self, effect: float, replicates: np.ndarray, n: int, seeds: int, method: str) -> Estimate:
-        """An effect with its percentile interval."""
-        return Estimate(float(effect), *self.middle(replicates), n, seeds, f"{method}, {self.level:.0%}")
+    def estimate(self, values: np.ndarray, totals: np.ndarray, what: str) -> Estimate:
+        """The mean of paired differences (S, N), with the interval that their sums in each replicate (B,) give."""
+        label = f"paired bootstrap over {what}, {self.level:.0%}"
+        return Estimate(float(values.mean()), *self.middle(totals / values.size), values.size, len(values), label)

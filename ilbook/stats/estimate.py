@@ -29,10 +29,8 @@ class Estimate:
     def __post_init__(self) -> None:
         used.note("stats.estimate")
         if not (math.isfinite(self.effect) and -math.inf < self.low <= self.high < math.inf):
-            raise UserError(
-                f"estimate {self.effect} [{self.low}, {self.high}] is no interval: look for NaN in what it was made "
-                "from, and give the lower end first"
-            )
+            what = f"estimate {self.effect} [{self.low}, {self.high}] is no interval"
+            raise UserError(f"{what}: look for NaN in what it was made from, and give the lower end first")
 
     def negated(self) -> Self:
         """The same estimate with its sign turned, for a metric of which less is better."""
@@ -50,8 +48,7 @@ def verdict(estimate: Estimate, minimum: float) -> str:
 def smallest_visible(estimate: Estimate) -> float:
     """The true effect of which a 95 % interval as wide as this one excludes 0 with power 0.8: 1.43 half-widths.
 
-    A half-width is z(0.975) standard errors, and in four of five repetitions the effect found is at most z(0.8) of them
-    too small. To exclude a claim's minimum instead of 0, add that. Student's t over 3 trainings would need 1.48.
+    A half-width is z(0.975) standard errors; in four of five repetitions the effect found is at most z(0.8) too small.
     """
     used.note("stats.estimate")
     return (1 + Z_POWER / Z_LEVEL) * (estimate.high - estimate.low) / 2
@@ -74,9 +71,7 @@ def check_alpha(alpha: float, sides: int = 1) -> None:
 def check_counts(successes: int, n: int) -> None:
     """Refuse what is no number of successes among n episodes."""
     if not (0 <= successes <= n and 0 < n < math.inf and successes % 1 == n % 1 == 0):
-        raise UserError(
-            f"{successes} successes of {n} episodes is no rate; give whole numbers with 0 <= successes <= n and n > 0"
-        )
+        raise UserError(f"{successes} successes of {n} episodes is no rate; give whole numbers, n > 0 and 0 to n")
 
 
 def check_rate(*rates: float) -> None:
@@ -93,15 +88,13 @@ def check_whole(n: int, name: str = "n") -> None:
 
 
 def outcomes(values: Sequence[float] | np.ndarray, name: str) -> np.ndarray:
-    """Successes and failures as floats (N,); a UserError when there are none, or one is NaN or not 0 or 1."""
+    """Successes and failures as floats (N,); a UserError when there are none, or one is not 0 or 1."""
     array = np.asarray(values, dtype=float).reshape(-1)
     if array.size == 0:
         raise UserError(f"{name} has no episodes; evaluate it first")
-    for index, value in enumerate(array):
-        if not math.isfinite(value):
-            raise UserError(f"{name} has {value} for episode {index}; a broken episode counts as a failure, write 0")
-        if value not in (0, 1):
-            raise UserError(f"{name} has the outcome {value:g}; this test takes successes (1) and failures (0) only")
+    for index in np.flatnonzero(~np.isin(array, (0, 1))):
+        wrong = f"{name} has the outcome {array[index]:g} for episode {index}"
+        raise UserError(f"{wrong}; write 1 for a success, 0 for a failure or a broken episode")
     return array
 
 
@@ -109,7 +102,5 @@ def paired_outcomes(first: Sequence[float], second: Sequence[float]) -> tuple[np
     """The outcomes (N,), (N,) of two policies on the same starts; refuses what cannot be paired start by start."""
     one, other = outcomes(first, "the first policy"), outcomes(second, "the second policy")
     if len(one) != len(other):
-        raise UserError(
-            f"the policies have {len(one)} and {len(other)} episodes; pair them on one list of initial states"
-        )
+        raise UserError(f"the policies have {len(one)} and {len(other)} episodes; pair them on one list of starts")
     return one, other

@@ -15,18 +15,12 @@ def wilson(successes: int, n: int, level: float = 0.95) -> Estimate:
 
 
 def clopper_pearson(successes: int, n: int, level: float = 0.95) -> Estimate:
-    """A success rate with its exact interval (Clopper and Pearson 1934): holds the truth at least as often as it says.
-
-    It is wider than Wilson's, because no rate at all may fall short of the level.
-    """
+    """A success rate with its exact interval (Clopper and Pearson 1934): wide, for no rate may fall short."""
     return _interval(successes, n, level, "beta", "Clopper-Pearson")
 
 
 def jeffreys(successes: int, n: int, level: float = 0.95) -> Estimate:
-    """A success rate with Jeffreys' interval (Brown, Cai and DasGupta 2001), the equal tails of Beta(s + 1/2, f + 1/2).
-
-    For few episodes its coverage stays nearer to the level than Wilson's: see `coverage`.
-    """
+    """A success rate with Jeffreys' interval (Brown et al. 2001), the equal tails of Beta(s + 1/2, f + 1/2)."""
     return _interval(successes, n, level, "jeffreys", "Jeffreys")
 
 
@@ -45,10 +39,9 @@ def _interval(successes: int, n: int, level: float, method: str, name: str) -> E
 def stevens(successes: np.ndarray, n: int, coins: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Ends (low, high) of intervals that hold every rate with exactly the probability `level` (Stevens 1950).
 
-    Each experiment has a count of successes and a coin, drawn evenly from 0 to 1, that says which share of the
-    probability of its own count is added to that of larger ones; the interval holds the rates at which the sum lies in
-    the middle `level`. For comparison, not for reports: equal counts get different intervals, at times without the
-    rate that was seen.
+    Each count has a coin, drawn evenly from 0 to 1: the share of the probability of that count that is added to that of
+    larger ones. The interval holds the rates at which the sum lies in the middle `level`. For comparison, not for
+    reports: equal counts get different intervals, at times without the rate that was seen.
     """
     from scipy.optimize.elementwise import find_root
     from scipy.special import bdtrc
@@ -63,8 +56,8 @@ def stevens(successes: np.ndarray, n: int, coins: np.ndarray, level: float = 0.9
 
     def excess(rates: np.ndarray, counts: np.ndarray, coins: np.ndarray, tail: np.ndarray) -> np.ndarray:
         """P(more successes) + coin P(as many) - tail; grows with the rate."""
-        more = bdtrc(counts, n, rates)
-        return more + coins * (bdtrc(counts - 1, n, rates) - more) - tail
+        more, as_many_or_more = bdtrc(counts, n, rates), bdtrc(counts - 1, n, rates)
+        return more + coins * (as_many_or_more - more) - tail
 
     tails = np.array([(1 - level) / 2, (1 + level) / 2]).reshape(2, *[1] * counts.ndim)
     drawn = counts, coins, tails
@@ -75,16 +68,13 @@ def stevens(successes: np.ndarray, n: int, coins: np.ndarray, level: float = 0.9
 
 
 def coverage(interval: Callable[[int, int], Estimate], n: int, rates: Sequence[float]) -> np.ndarray:
-    """Probability (R,) that the interval from n episodes holds the true rate, for each of `rates` (R,); exact.
-
-    With n episodes there are only n + 1 intervals, so the probability jumps as the rate moves past an end of one.
-    """
+    """Probability (R,) that the interval from n episodes holds the true rate, for each of `rates` (R,); exact."""
     used.note("stats.intervals")
     check_whole(n)
     check_rate(*rates)
     truth = np.asarray(rates, dtype=float)
     made = [interval(successes, n) for successes in range(n + 1)]
-    low, high = np.array([(estimate.low, estimate.high) for estimate in made]).T
+    low, high = np.array([(one.low, one.high) for one in made]).T
     holds = (low <= truth[:, None]) & (truth[:, None] <= high)  # (R, n + 1)
     return (binomial(n, truth) * holds).sum(axis=1)
 

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from scipy.special import bdtr
-from scipy.stats import barnard_exact
+from scipy.stats import barnard_exact, binomtest
 
 from ilbook import used
 from ilbook.stats.estimate import check_counts, paired_outcomes
@@ -18,35 +16,26 @@ class Comparison:
     effect: float
     p: float  # two-sided
     n: tuple[int, int]  # episodes of each
-    method: str  # which test, in words
 
 
 def mcnemar(first: Sequence[float], second: Sequence[float]) -> Comparison:
     """McNemar's exact test (1947) of outcomes 0 or 1 (N,) of two policies on the same starts, in the same order.
 
-    Only starts on which they differ count: under the null each is won by either with probability 1/2. Starts must be
-    independent: the same start under several training seeds is not.
+    Only starts on which they differ count. Starts must be independent: one under several training seeds is not.
     """
-    one, other = paired_outcomes(first, second)
-    p = float(sign_p(int((one > other).sum()), int((one < other).sum())))
-    return Comparison(float(one.mean() - other.mean()), p, (len(one), len(other)), "McNemar's exact test")
-
-
-def sign_p(wins: int | np.ndarray, losses: int | np.ndarray) -> np.ndarray:
-    """Two-sided p-values (...) of the sign test for numbers of wins and losses (...); 1 where both are 0."""
     used.note("stats.pairs")
-    return np.minimum(2 * bdtr(np.minimum(wins, losses), np.add(wins, losses), 0.5), 1.0)
+    one, other = paired_outcomes(first, second)
+    wins, losses = int((one > other).sum()), int((one < other).sum())
+    p = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    return Comparison(float(one.mean() - other.mean()), p, (len(one), len(other)))
 
 
 def barnard(first: tuple[int, int], second: tuple[int, int]) -> Comparison:
-    """Barnard's exact test (1945) of two policies, each given as (successes, episodes), on starts of their own.
-
-    The reference of the LBM study for fixed n, by scipy.stats.barnard_exact with the pooled z statistic.
-    """
+    """Barnard's exact test (1945, pooled z) of two policies, each given as (successes, episodes), on own starts."""
     used.note("stats.pairs")
     (x, n), (y, m) = first, second
     check_counts(x, n)
     check_counts(y, m)
     same = x + y in (0, n + m)  # all succeed or all fail: no evidence, and z is 0 / 0
     p = 1.0 if same else float(barnard_exact([[x, y], [n - x, m - y]]).pvalue)
-    return Comparison(x / n - y / m, min(p, 1.0), (int(n), int(m)), "Barnard's exact test")
+    return Comparison(x / n - y / m, min(p, 1.0), (int(n), int(m)))

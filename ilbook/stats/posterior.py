@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 from scipy.stats import beta
+from scipy.stats.distributions import rv_frozen
 
 from ilbook import used
 from ilbook.errors import UserError
@@ -28,25 +29,20 @@ class Posterior:
             raise UserError(f"prior {self.prior} is not positive; use 1 (uniform) or 0.5 (Jeffreys)")
 
     @property
-    def parameters(self) -> tuple[float, float]:
-        """The two of the Beta distribution."""
-        return self.prior + self.successes, self.prior + self.n - self.successes
+    def belief(self) -> rv_frozen:
+        """The Beta distribution, as scipy has it."""
+        return beta(self.prior + self.successes, self.prior + self.n - self.successes)
 
     def interval(self, level: float = 0.95) -> Estimate:
         """The posterior mean with the equal-tailed interval: as much belief above it as below."""
         check_level(level)
-        mean, (low, high) = beta.mean(*self.parameters), beta.interval(level, *self.parameters)
-        prior = {1.0: "uniform", 0.5: "Jeffreys"}.get(float(self.prior), f"Beta({self.prior:g}, {self.prior:g})")
-        how = f"posterior, {prior} prior, {level:.0%}"
-        return Estimate(float(mean), float(low), float(high), int(self.n), 1, how)
-
-    def density(self, rates: np.ndarray) -> np.ndarray:
-        """Density (...) at `rates` (...), the outline of a violin; integrates to 1 over 0 to 1."""
-        return beta.pdf(rates, *self.parameters)
+        belief = self.belief
+        mean, low, high = map(float, (belief.mean(), *belief.interval(level)))
+        how = f"posterior, Beta({self.prior:g}, {self.prior:g}) prior, {level:.0%}"
+        return Estimate(mean, low, high, int(self.n), 1, how)
 
     def better_than(self, other: Self) -> float:
         """Probability that this rate is higher than the other's, given both samples, taken as independent."""
         # The mean of the other's cumulative distribution over this posterior, by Gauss-Legendre over its quantiles.
         nodes, weights = np.polynomial.legendre.leggauss(QUADRATURE)
-        rates = beta.ppf((nodes + 1) / 2, *self.parameters)
-        return float(weights @ beta.cdf(rates, *other.parameters) / 2)
+        return float(weights @ other.belief.cdf(self.belief.ppf((nodes + 1) / 2)) / 2)

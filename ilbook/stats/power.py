@@ -1,4 +1,4 @@
-"""How many episodes a difference needs, and how large a difference some episodes can show."""
+"""How many episodes a difference needs, and how often some episodes show it."""
 
 import math
 from collections.abc import Callable
@@ -6,16 +6,13 @@ from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
-from scipy.optimize import brentq
 
 from ilbook import used
 from ilbook.errors import UserError
 from ilbook.stats.estimate import check_alpha, check_rate, check_whole
 from ilbook.stats.intervals import binomial
-from ilbook.stats.pairs import sign_p
 from ilbook.stats.sequential.peeking import barnard_p
 
-MOST_EPISODES = 10_000_000  # a gap that needs more is no gap
 quantile = NormalDist().inv_cdf
 
 
@@ -35,7 +32,7 @@ def power_unpaired(p: float, q: float, n: int, alpha: float = 0.05) -> float:
 def exact_power(
     p: float, q: float, n: int, alpha: float = 0.05, p_values: Callable[[int], np.ndarray] = barnard_p
 ) -> float:
-    """The same for a test whose p-values (n + 1, n + 1) are known for all counts, as in `stats.peeking`; exact.
+    """The same for a test whose p-values (n + 1, n + 1) are known for all counts, as in `sequential.peeking`; exact.
 
     At p = q this is the false-alarm rate. Both directions count.
     """
@@ -50,35 +47,10 @@ def sample_size(p: float, q: float, alpha: float = 0.05, power: float = 0.8) -> 
     return _episodes(p, q, *_deviations(p, q), alpha, power)
 
 
-def detectable_gap(n: int, base: float = 0.5, alpha: float = 0.05, power: float = 0.8) -> float:
-    """The smallest q - base that n episodes per policy show with this power; a UserError when none is large enough."""
-    _check_power(power)
-    check_rate(base)
-    if power_unpaired(base, 1.0, n, alpha) < power:
-        raise UserError(f"with {n} episodes no rate is far enough above the base rate; use more episodes")
-    return brentq(lambda q: power_unpaired(base, q, n, alpha) - power, base, 1.0) - base
-
-
-def power_paired(p: float, q: float, n: int, correlation: float = 0.0, alpha: float = 0.05) -> float:
-    """Power of McNemar's exact test on n common starts; exact, both directions count.
-
-    `correlation` (phi) of the outcomes of the two policies on one start; what pairing buys grows with it.
-    """
-    check_whole(n)
-    check_alpha(alpha)
-    wins, losses = discordant(p, q, correlation)
-    if wins + losses == 0:
-        return 0.0
-    # By the number of starts on which they differ: the chance that one wins so many of those that it is seen.
-    seen = (sign_p(np.arange(k + 1), np.arange(k, -1, -1)) <= alpha for k in range(n + 1))
-    chances = [binomial(k, wins / (wins + losses)) @ found for k, found in enumerate(seen)]
-    return float(binomial(n, wins + losses) @ chances)
-
-
 def sample_size_paired(p: float, q: float, correlation: float = 0.0, alpha: float = 0.05, power: float = 0.8) -> int:
     """Common starts with which McNemar's test tells rates p and q apart; normal approximation (Connor 1987).
 
-    The exact test needs a few more; see `power_paired`.
+    `correlation` (phi) of the outcomes of the two policies on one start; what pairing buys grows with it.
     """
     share = sum(discordant(p, q, correlation))
     return _episodes(p, q, math.sqrt(share), math.sqrt(max(share - (p - q) ** 2, 0.0)), alpha, power)
@@ -110,15 +82,9 @@ def _deviations(p: float, q: float) -> tuple[float, float]:
 def _episodes(p: float, q: float, null: float, own: float, alpha: float, power: float) -> int:
     """Episodes for a normal test, from the standard deviations of one difference if the rates are equal and as is."""
     check_alpha(alpha)
-    _check_power(power)
+    if not 0.5 <= power < 1:
+        raise UserError(f"power {power} is not from 0.5 to below 1; use 0.8")
     if p == q:
         raise UserError(f"both rates are {p}; no number of episodes shows a difference that is not there")
     needed = ((quantile(1 - alpha / 2) * null + quantile(power) * own) / (p - q)) ** 2
-    if needed > MOST_EPISODES:
-        raise UserError(f"the rates differ so little that more than {MOST_EPISODES:,} episodes are needed")
     return max(math.ceil(needed - 1e-9), 1)
-
-
-def _check_power(power: float) -> None:
-    if not 0.5 <= power < 1:
-        raise UserError(f"power {power} is not from 0.5 to below 1; use 0.8")

@@ -11,10 +11,7 @@ from ilbook.stats.intervals import binomial
 
 
 def wrong_ranking(rates: Sequence[float], n: int) -> float:
-    """Probability that policies with these true rates, n independent episodes each, are not ranked as they are.
-
-    A tie counts as wrong, because it does not show the order.
-    """
+    """Probability that policies with these true rates, n episodes each, are not ranked as they are; a tie is wrong."""
     masses = _masses(rates, n)  # (K, n + 1), worst policy first
     in_order = masses[0]  # P(in order so far, the last policy has s successes)
     for mass in masses[1:]:
@@ -23,15 +20,12 @@ def wrong_ranking(rates: Sequence[float], n: int) -> float:
 
 
 def wrong_winner(rates: Sequence[float], n: int, break_ties: bool = False) -> float:
-    """Probability that the truly best policy does not have the most successes.
-
-    A tie counts as wrong; with `break_ties` it is broken by a fair coin.
-    """
+    """Probability that the truly best policy has not the most successes; a tie is wrong, or left to a coin."""
     masses = _masses(rates, n)  # (K, n + 1), worst policy first
     others, best = masses[:-1], masses[-1]
     fewer = np.cumsum(others, axis=1) - others
-    # The coin, as numbers from 0 to 1: among equals the largest wins. For each number u of the best policy, the chance
-    # that all others are behind; its mean over u is exact, because it is a polynomial. Without a coin ties are lost.
+    # The coin, as numbers u from 0 to 1: among equals the largest wins. The mean over that of the best policy is exact,
+    # because the chance that all others are behind is a polynomial in it. Without a coin ties are lost.
     nodes, weights = np.polynomial.legendre.leggauss(len(masses))
     u, share = ((nodes + 1) / 2, weights / 2) if break_ties else (np.zeros(1), np.ones(1))
     behind = (fewer + u[:, None, None] * others).prod(axis=1)  # (U, n + 1)

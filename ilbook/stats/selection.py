@@ -26,25 +26,22 @@ def select_checkpoint(
 ) -> Selection:
     """Pick the checkpoint with the most successes on the `validation` starts; report it on the `held_out` starts.
 
-    `table` has one row per episode of one training: checkpoint, start and the metric (0 or 1), and perhaps more
-    columns. Among equals the first in the table is taken. Every checkpoint must have run on every validation start.
+    `table` has one row per episode of one training: checkpoint, start and the metric (0 or 1). Among equals the first
+    of the table is taken. Every checkpoint must have run on every validation start.
     """
     used.note("stats.selection")
     for column in ("checkpoint", "start", metric):
         if column not in table.columns:
-            raise unknown("table column", column, [str(name) for name in table.columns])
+            raise unknown("table column", column, map(str, table.columns))
     if "train_seed" in table.columns and table["train_seed"].nunique() > 1:
         raise UserError("the table mixes several training seeds; choose a checkpoint of each training by itself")
-    chosen_on, reported_on = list(validation), list(held_out)
-    for starts, kind in ((chosen_on, "validation"), (reported_on, "held-out")):
-        if not starts:
-            raise UserError(f"there are no {kind} starts; list their ids in advance")
-        if len(set(starts)) < len(starts):
-            raise UserError(f"the {kind} starts name one id twice; list each once")
-    if shared := sorted(set(chosen_on) & set(reported_on)):
-        raise UserError(
-            f"{len(shared)} starts choose the checkpoint and report it too ({shared[0]} is one); keep the lists apart"
-        )
+    chosen_on, reported_on = set(validation), set(held_out)
+    if not (chosen_on and reported_on):
+        kind = "held-out" if chosen_on else "validation"
+        raise UserError(f"there are no {kind} starts; list their ids in advance")
+    if shared := sorted(chosen_on & reported_on):
+        both = f"{len(shared)} starts choose the checkpoint and report it too ({shared[0]} is one)"
+        raise UserError(f"{both}; keep the lists apart")
     scores = {name: _rate(table, name, chosen_on, metric) for name in dict.fromkeys(table["checkpoint"])}
     if not scores:
         raise UserError("the table has no checkpoint; evaluate at least one")
@@ -55,8 +52,7 @@ def select_checkpoint(
 def best_of(rates: Sequence[float], n: int) -> float:
     """Expected sample rate of whichever of several checkpoints looks best after n independent episodes each; exact.
 
-    Subtract the best true rate for the optimism: `best_of([0.5] * 10, 20) - 0.5` is about 0.17. On common starts
-    the outcomes are correlated and the optimism is smaller.
+    Less the best true rate it is the optimism, which is smaller on common starts, where the outcomes are correlated.
     """
     used.note("stats.selection")
     check_whole(n)
@@ -67,12 +63,11 @@ def best_of(rates: Sequence[float], n: int) -> float:
     return float((1 - below.prod(axis=0)[:-1]).sum() / n)  # E[max] is the sum of P(max > s)
 
 
-def _rate(table: pd.DataFrame, checkpoint: object, starts: list[int], metric: str) -> Estimate:
+def _rate(table: pd.DataFrame, checkpoint: object, starts: set[int], metric: str) -> Estimate:
     """The success rate of a checkpoint on these starts, each exactly once."""
     mine = table[(table["checkpoint"] == checkpoint) & table["start"].isin(starts)]
-    if mine["start"].duplicated().any():
-        twice = mine.loc[mine["start"].duplicated(), "start"].iloc[0]
+    for twice in mine.loc[mine["start"].duplicated(), "start"]:
         raise UserError(f"checkpoint {checkpoint!r} has start {twice} twice; evaluate each start once")
-    if missing := sorted(set(starts) - set(mine["start"])):
+    if missing := sorted(starts - set(mine["start"])):
         raise UserError(f"checkpoint {checkpoint!r} was not run on start {missing[0]} ({len(missing)} are missing)")
     return wilson(int(outcomes(mine[metric].to_numpy(), f"checkpoint {checkpoint!r}").sum()), len(starts))

@@ -10,8 +10,8 @@ from statsmodels.stats.multitest import multipletests
 
 from ilbook import used
 from ilbook.errors import UserError, unknown
-from ilbook.stats.estimate import check_alpha, check_level
-from ilbook.stats.paired import by_start, paired_bootstrap
+from ilbook.stats.estimate import check_alpha
+from ilbook.stats.paired import by_start
 from ilbook.stats.pairs import mcnemar
 
 
@@ -30,37 +30,23 @@ def adjusted(p_values: Sequence[float], method: str = "bonferroni") -> np.ndarra
 def compare_all(table: pd.DataFrame, metric: str, alpha: float = 0.05, method: str = "bonferroni") -> pd.DataFrame:
     """Every pair of policies on common starts by McNemar's test: first, second, effect, p, adjusted, different.
 
-    Best policies first. `table` as for the paired bootstrap, of one training seed: a test over episodes takes each for
-    independent, and three seeds on 100 starts are not 300 trials. Use `compare_all_seeds` there.
+    Best policies first. `table` as for the paired bootstrap, of one training: three on 100 starts are not 300 trials.
     """
+    used.note("stats.several")
     check_alpha(alpha)
-    values = _values(table, metric)
-    if any(len(of_seeds) > 1 for of_seeds in values.values()):
-        raise UserError(
-            "a test over episodes takes them for independent, and the same start under several training seeds is not; "
-            "give the rows of one training seed, or use compare_all_seeds"
-        )
-    pairs = list(combinations(values, 2))
+    if "policy" not in table.columns or table["policy"].nunique() < 2:
+        raise UserError("there are not two policies to compare; give the rows of at least two in a column `policy`")
+    names = list(dict.fromkeys(table["policy"]))
+    values = {name: by_start(table, name, metric, like=names[0]).to_numpy() for name in names}
+    if len(values[names[0]]) > 1:
+        why = "a test takes episodes for independent, and one start under several training seeds is not"
+        raise UserError(f"{why}; give the rows of one training seed, or take paired_bootstrap for each pair")
+    pairs = list(combinations(sorted(names, key=lambda name: -values[name].mean()), 2))
     tests = [mcnemar(values[first][0], values[second][0]) for first, second in pairs]
     found = pd.DataFrame(pairs, columns=["first", "second"])
     found = found.assign(effect=[test.effect for test in tests], p=[test.p for test in tests])
     found["adjusted"] = adjusted(found["p"], method)
     return found.assign(different=found["adjusted"] <= alpha)
-
-
-def compare_all_seeds(table: pd.DataFrame, metric: str, level: float = 0.95, n_boot: int = 2000) -> pd.DataFrame:
-    """Every pair of policies over training seeds and starts: first, second, effect, low, high, different.
-
-    The paired bootstrap intervals hold together with probability `level` (Bonferroni); policies differ if theirs
-    excludes 0. Use more than 2,000 replicates for more than 5 policies: the ends lie far out in the tails.
-    """
-    check_level(level)
-    pairs = list(combinations(_values(table, metric), 2))
-    one_level = 1 - (1 - level) / len(pairs)
-    made = [paired_bootstrap(table, *pair, metric, one_level, n_boot) for pair in pairs]
-    rows = [(*pair, one.effect, one.low, one.high) for pair, one in zip(pairs, made, strict=True)]
-    found = pd.DataFrame(rows, columns=["first", "second", "effect", "low", "high"])
-    return found.assign(different=(found["low"] > 0) | (found["high"] < 0))
 
 
 def letters_of(pairs: pd.DataFrame, means: Mapping[str, float]) -> dict[str, str]:
@@ -82,21 +68,7 @@ def letters_of(pairs: pd.DataFrame, means: Mapping[str, float]) -> dict[str, str
     # Ranks from best to worst: the column that reaches highest comes first, and then the one that reaches lower.
     rank = {name: place for place, name in enumerate(sorted(means, key=lambda name: -means[name]))}
     ordered = sorted(columns, key=lambda column: sorted(rank[name] for name in column))
-    if len(ordered) > len(string.ascii_letters):
-        raise UserError(
-            f"{len(ordered)} letters are needed and there are {len(string.ascii_letters)}; compare fewer policies"
-        )
     return {
         name: "".join(letter for letter, column in zip(string.ascii_letters, ordered, strict=False) if name in column)
         for name in means
     }
-
-
-def _values(table: pd.DataFrame, metric: str) -> dict[str, np.ndarray]:
-    """The metric (S, N) of each policy, best mean first, all on the same seeds and starts."""
-    used.note("stats.several")
-    if "policy" not in table.columns or table["policy"].nunique() < 2:
-        raise UserError("there are not two policies to compare; give the rows of at least two in a column `policy`")
-    names = list(dict.fromkeys(table["policy"]))
-    values = {name: by_start(table, name, metric, like=names[0]).to_numpy() for name in names}
-    return dict(sorted(values.items(), key=lambda item: -item[1].mean()))

@@ -1,26 +1,22 @@
-"""The SO-101 arm: its joints, where its gripper is, and which joint angles bring the gripper to a place.
+"""The SO-101 arm (so101.xml): its joints, where its gripper is, which joint angles bring it to a place; its tasks.
 
-Joints are those of the real arm, in its order: shoulder_pan, shoulder_lift, elbow_flex, wrist_flex, wrist_roll,
-gripper. Angles are radians; zero is the middle of each range; a larger gripper angle is a wider one. The world's
-origin is the middle of the base on the table, x forward, z up. The model itself is so101.xml.
+Joints are those of the real arm, in its order. Angles are radians; zero is the middle of each range; a larger gripper
+angle is a wider one. The world's origin is the middle of the base on the table, x forward, z up.
 """
-
-from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import mujoco
 import numpy as np
 
 from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll", "gripper")
+COMMANDS = tuple(f"command {name}" for name in JOINTS)
 LOW = np.array([-1.91986, -1.74533, -1.69, -1.65806, -2.74385, -0.17453])  # rad
 HIGH = np.array([1.91986, 1.74533, 1.69, 1.65806, 2.84121, 1.74533])
 
@@ -65,9 +61,8 @@ def _turned(vectors: np.ndarray, axis: int, angle: np.ndarray) -> np.ndarray:
 
 def solve_ik(place: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Joint angles (..., 5) that bring the grasp to `place` (..., 3) with a pitch and a wrist roll (...,), and whether
-    they exist within the limits (...,). Where they do not, the angles are the nearest ones of the same bearing.
-
-    Five joints, five numbers: roll and pitch fix where the wrist is, and it remains a triangle of two links.
+    they exist within the limits (...,); else they are the nearest ones of the same bearing. Roll and pitch fix where
+    the wrist is, and it remains a triangle of two links.
     """
     hand = _turned(ROLL + _turned(GRASP, X, TILT - roll), Y, pitch)
     # From above: the hand lies `aside` of the vertical plane through the pan axis.
@@ -89,9 +84,8 @@ def solve_ik(place: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> tuple[np
 
 
 def natural_pitch(height: np.ndarray) -> np.ndarray:
-    """The pitch (...,) at which the arm carries its grasp at a height (...,): straight down near the table.
-
-    Higher up the wrist cannot bend that far, and the gripper points forward the more, the higher it is.
+    """The pitch (...,) at which the arm carries its grasp at a height (...,): straight down near the table, and forward
+    the more, the higher it is, because the wrist cannot bend that far.
     """
     return DOWN - np.clip(7.0 * (np.asarray(height) - 0.045), 0.0, 0.75)
 
@@ -137,13 +131,9 @@ class ArmTask(Task):
     action_low, action_high = LOW, HIGH
     obs_limit = 4.0
     camera = "front"
-    state_names = (
-        *JOINTS, "cube x", "cube y", "cube z", "cube qw", "cube qx", "cube qy", "cube qz",
-        *(f"command {name}" for name in JOINTS),
-    )  # fmt: skip
+    state_names = (*JOINTS, *(f"cube {axis}" for axis in ("x", "y", "z", "qw", "qx", "qy", "qz")), *COMMANDS)
     obs_names = (
-        *JOINTS, *(f"command {name}" for name in JOINTS), *(f"grasp {axis}" for axis in "xyz"),
-        *(f"cube {axis}" for axis in "xyz"), *(f"grasp to cube {axis}" for axis in "xyz"),
+        *JOINTS, *COMMANDS, *(f"{what} {axis}" for what in ("grasp", "cube", "grasp to cube") for axis in "xyz"),
         "cos 4 jaw to cube", "sin 4 jaw to cube",
     )  # fmt: skip
     perturbations: ClassVar[dict[str, str]] = {
@@ -178,18 +168,16 @@ class ArmTask(Task):
         force[first : first + 2] = force[first] * np.array([np.cos(angle), np.sin(angle)])
         return begin, force
 
-    def _arm_and_cube(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Joint angles (6,) near the rest and the pose (7,) of a cube somewhere within reach."""
+    def start(self, rng: np.random.Generator) -> np.ndarray:
+        """The arm near its rest above the table, the cube anywhere within reach."""
         joints = REST + np.clip(rng.standard_normal(6), -2, 2) * [0.06, 0.03, 0.03, 0.03, 0.06, 0.03]
         yaw = rng.uniform(-np.pi, np.pi)
-        pose = np.array([*on_ring(rng), self.cube_half(), np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)])
-        return joints, pose
+        pose = [*on_ring(rng), self.cube_half(), np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+        return np.concatenate([joints, pose, joints])
 
     @staticmethod
     def observe(state: np.ndarray) -> np.ndarray:
-        """Joints, commands, places of grasp and cube, and how far the jaws are turned from the cube's faces:
-        (..., S) -> (..., 23), radians and metres.
-        """
+        """What `obs_names` says: (..., S) -> (..., 23), radians and metres."""
         joints, cube, command = state[..., :6], state[..., 6:9], state[..., -6:]
         grasp, axes = forward(joints)
         (cos, sin), (jaw_cos, jaw_sin) = fourfold(state[..., 9:13]), _quadrupled(axes[..., 0, 2], axes[..., 1, 2])
@@ -206,8 +194,8 @@ class ArmTask(Task):
 
     def judge(self, sim: Simulation, index: np.ndarray, trace: np.ndarray) -> None:
         """The score counts milestones, of which success is the last; a cube off the table is lost."""
-        joints, cube = trace[:, -1, :6], trace[:, -1, 6:9]
-        between = np.sqrt(((cube - forward(joints)[0]) ** 2).sum(axis=1)) < 0.02
+        cube = trace[:, -1, 6:9]
+        between = np.sqrt(((cube - forward(trace[:, -1, :6])[0]) ** 2).sum(axis=1)) < 0.02
         height = cube[:, 2] - self.cube_half()
         sim.memory["reached"][index] |= between
         sim.memory["lifted"][index] |= between & (height > 0.02)
@@ -221,6 +209,6 @@ class ArmTask(Task):
     def _solved(
         self, sim: Simulation, index: np.ndarray, trace: np.ndarray, between: np.ndarray, height: np.ndarray
     ) -> np.ndarray:
-        """Which of the copies `index` (n,) are solved now (n,), given whether the cube is between the jaws (n,) and how
-        far its centre is above that of a cube on the table (n,), metres; more milestones are kept on the way.
+        """Which of the copies `index` are solved now (n,), given which cubes are `between` the jaws (n,) and at what
+        `height` (n,) above that of one on the table, metres; keeps more milestones.
         """

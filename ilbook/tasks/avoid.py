@@ -1,24 +1,21 @@
 """Avoid: lead a point through three rows of obstacles; 24 ways are equally good (Avoiding of D3IL, Jia et al. 2024)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import mujoco
 import numpy as np
 
 from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 RADIUS = 0.01  # m, of the end-effector
 ROWS = (-0.10, 0.08, 0.26)  # m, y of the three rows
 CENTRES = (np.array([0.5]), np.array([0.425, 0.575]), np.array([0.35, 0.5, 0.65]))  # m, x of the obstacles of each row
 RADII = (0.03, 0.025, 0.025)  # m, of the obstacles of each row
 OBSTACLES = np.array([[x, y, r] for xs, y, r in zip(CENTRES, ROWS, RADII, strict=True) for x in xs])  # (6, 3)
+GROWTH = 0.005  # m, added to the obstacles' radii by the perturbation "size" at strength 1
 START = np.array([0.525, -0.28])  # m
 START_JITTER = 0.003  # m, standard deviation
 GOAL = 0.35  # m, solved beyond this y
@@ -29,13 +26,12 @@ MODE_NAMES = tuple(f"{one}-{two}-{three}" for one in "LR" for two in "LMR" for t
 
 def gaps(path: np.ndarray) -> np.ndarray:
     """The gap, from the left, by which paths (n, T, 2) first pass each row: (n, 3), -1 for a row not reached."""
-    index = np.arange(len(path))
-    passed = np.full((len(path), 3), -1)
-    for row, (y, centres) in enumerate(zip(ROWS, CENTRES, strict=True)):
+    passed = []
+    for y, centres in zip(ROWS, CENTRES, strict=True):
         beyond = path[..., 1] > y
-        x = path[index, beyond.argmax(axis=1), 0]
-        passed[:, row] = np.where(beyond.any(axis=1), np.searchsorted(centres, x), -1)
-    return passed
+        x = path[np.arange(len(path)), beyond.argmax(axis=1), 0]
+        passed.append(np.where(beyond.any(axis=1), np.searchsorted(centres, x), -1))
+    return np.stack(passed, axis=1)
 
 
 def mode_of(passed: np.ndarray) -> np.ndarray:
@@ -54,9 +50,8 @@ def clearance(points: np.ndarray) -> np.ndarray:
 class Avoid(Task):
     """Reach y > 0.35 without touching an obstacle; touching one ends the episode as a failure.
 
-    The original always starts at one point. Here the start is moved by about 3 mm, drawn from the start's seed: a
-    deterministic policy would otherwise run the same episode a hundred times, and a hundred copies of one outcome are
-    no measurement. The jitter is a tenth of the first obstacle's radius, too little to suggest a way around it.
+    The original always starts at one point. Here each seed moves it by some 3 mm, too little to suggest a way: else a
+    deterministic policy would run one episode a hundred times, which is no measurement.
     """
 
     max_steps: int = 200
@@ -82,14 +77,10 @@ class Avoid(Task):
     push_joints = ("x", "y")
     push_force = 1.5
 
-    def obstacle_growth(self) -> float:
-        """m, added to every obstacle's radius."""
-        return 0.005 * self.strength("size")
-
     def _perturb(self, spec: mujoco.MjSpec) -> None:
         super()._perturb(spec)
         for geom in perturb.chosen(spec, ("obstacle",)):
-            geom.size = geom.size + np.array([self.obstacle_growth(), 0, 0])
+            geom.size = geom.size + np.array([GROWTH * self.strength("size"), 0, 0])
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """At rest near the start of the original, within three standard deviations."""
@@ -116,11 +107,9 @@ class Avoid(Task):
     def judge(self, sim: Simulation, index: np.ndarray, trace: np.ndarray) -> None:
         """Touch, goal and gaps from every physics step; the score is the largest share of the way along y so far."""
         x, y = np.ascontiguousarray(trace[..., 0]), np.ascontiguousarray(trace[..., 1])  # (n, K)
-        near = np.zeros(x.shape, dtype=bool)
-        for centre_x, centre_y, radius in OBSTACLES:
-            reach = radius + self.obstacle_growth() + RADIUS
-            near |= (x - centre_x) ** 2 + (y - centre_y) ** 2 < reach**2
-        touched = near.any(axis=1)
+        grown = GROWTH * self.strength("size")
+        near = [(x - at_x) ** 2 + (y - at_y) ** 2 < (radius + grown + RADIUS) ** 2 for at_x, at_y, radius in OBSTACLES]
+        touched = np.any(near, axis=(0, 2))
         top = y.max(axis=1)
         sim.failure[index] |= touched
         sim.success[index] |= (top > GOAL) & ~touched

@@ -1,13 +1,11 @@
 """What a task is: a value that says where episodes start, what is seen, what counts, and how the world is shifted."""
 
-from __future__ import annotations
-
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 import mujoco
 import numpy as np
@@ -15,22 +13,19 @@ import numpy as np
 from ilbook import used
 from ilbook.errors import UserError, unknown
 from ilbook.tasks import perturb
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 WEAKEST, STRONGEST = -1.0, 2.0  # strengths of perturbations that are accepted; 1 is a clear shift, 0 none
 ONE_SIDED = ("distractors", "lag")  # there is no opposite of these
+PIXELS = 96  # side of a picture that is observed, as in the literature
 
 
 @dataclass(frozen=True, repr=False)
 class Task(ABC):
     """A task whose actions are target positions of position servos: of an end-effector, or of joints.
 
-    A value: two tasks with the same numbers are the same task, a variant is the same class with other numbers, as in
-    `PushT(shift={"friction": 1.0})`, and the `repr` says all that makes it different from the nominal one.
-    A *state* (S,) is what a copy needs to be put back at rest: joint positions, then the commanded position that the
-    servos follow.
+    A value: a variant is the same class with other numbers, as in `PushT(shift={"friction": 1.0})`, and its `repr` says
+    which. A *state* (S,) puts a copy back at rest: joint positions, then the commanded position that servos follow.
     """
 
     shift: Mapping[str, float] = ()  # perturbation -> strength; kept as sorted pairs
@@ -67,12 +62,9 @@ class Task(ABC):
                 raise unknown(f"perturbation of {self.name}", name, self.perturbations)
             weakest = 0.0 if name in ONE_SIDED else WEAKEST
             if not weakest <= strength <= STRONGEST:
-                raise UserError(
-                    f"{self.name}: perturbation {name} has the strength {strength}; "
-                    f"choose {weakest:g} to {STRONGEST:g}, where 0 changes nothing"
-                )
-        pairs = tuple((name, float(strength)) for name, strength in sorted(given.items()) if strength)
-        object.__setattr__(self, "shift", pairs)
+                wanted = f"{weakest:g} to {STRONGEST:g}, where 0 changes nothing"
+                raise UserError(f"{self.name}: perturbation {name} has the strength {strength}; choose {wanted}")
+        object.__setattr__(self, "shift", tuple((name, float(s)) for name, s in sorted(given.items()) if s))
         if self.max_steps < 1:
             raise UserError(f"{self.name}: max_steps is {self.max_steps}; an episode has at least one step")
         if not 0 <= self.push_chance <= 1:
@@ -81,13 +73,10 @@ class Task(ABC):
             raise UserError(f"{self.name}: push_chance is given and nothing pushes; add shift={{'push': 1.0}}")
 
     def __repr__(self) -> str:
-        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
-        changed = [
-            f"{name}={dict(value) if name == 'shift' else value!r}"
-            for name, (value, default) in values.items()
-            if value != default
-        ]
-        return f"{type(self).__name__}({', '.join(changed)})"
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["shift"] = dict(self.shift) or ()
+        changed = [field.name for field in fields(self) if values[field.name] != field.default]
+        return f"{type(self).__name__}({', '.join(f'{name}={values[name]!r}' for name in changed)})"
 
     def shifted(self, **strengths: float) -> Self:
         """This task with a distribution shift, on top of its own: `PushT().shifted(friction=1.0, push=0.5)`."""
@@ -99,28 +88,23 @@ class Task(ABC):
 
     def batch(self, n_copies: int = 1, threads: int | None = None) -> Simulation:
         """A simulation of `n_copies` of this task, stepped together in C++ threads; see `Simulation`."""
-        from ilbook.tasks.simulation import Simulation
-
         used.note_type(type(self))
         used.note(*(f"tasks.{self.name}:{name}" for name, _ in self.shift))
         return Simulation(self, n_copies, threads)
 
-    # -- the model ----------------------------------------------------------------------------------------------------
-    def _spec(self) -> mujoco.MjSpec:
+    def load_model(self, looks: bool = True) -> mujoco.MjModel:
+        """The model of this task with its perturbations; without `looks` it lacks what is only to be looked at, and
+        moves in the same way, bit for bit, and faster.
+        """
         spec = mujoco.MjSpec.from_file(str(Path(__file__).with_name(f"{self.name}.xml")))
         self._perturb(spec)
-        return spec
-
-    def load_model(self) -> mujoco.MjModel:
-        """The model of this task with its perturbations."""
-        return self._spec().compile()
-
-    def physics_model(self) -> mujoco.MjModel:
-        """`load_model` without what is only to be looked at: it moves in the same way, bit for bit, and faster."""
-        spec = self._spec()
         model = spec.compile()
-        looks = [geom for geom in spec.geoms if not (geom.contype or geom.conaffinity) and _weightless(geom, model)]
-        for element in (*looks, *spec.cameras, *spec.lights):
+        if looks:
+            return model
+        fixed = model.body_weldid[model.geom_bodyid] == 0  # no moving body takes mass or inertia from such geoms
+        light = [geom for geom in spec.geoms if fixed[geom.id] or geom.mass == 0 or geom.parent.explicitinertial]
+        untouched = [geom for geom in light if not (geom.contype or geom.conaffinity)]
+        for element in (*untouched, *spec.cameras, *spec.lights):
             spec.delete(element)
         return spec.compile()
 
@@ -133,7 +117,7 @@ class Task(ABC):
         perturb.distractors(spec, self.room, self.distractor, self.strength("distractors"))
         perturb.lag(spec, self.strength("lag"))
 
-    def render(self, states: np.ndarray, size: int = 96, nice: bool = False) -> np.ndarray:
+    def render(self, states: np.ndarray, size: int = PIXELS, nice: bool = False) -> np.ndarray:
         """Pictures (n, size, size, 3) uint8 of states (n, S); `nice` ones have shadows and are for videos."""
         from ilbook.draw.render import renderer
 
@@ -170,33 +154,20 @@ class Task(ABC):
         """More columns of the rollout table, each (N,)."""
         return {}
 
-    # -- what every task shares ---------------------------------------------------------------------------------------
     def starts(self, seeds: Iterable[int | tuple[int, ...]]) -> np.ndarray:
-        """Initial states (len(seeds), S); the state of a seed does not depend on the others.
-
-        Whole numbers are the starts that policies are judged from, tuples those that demonstrations begin at.
+        """Initial states (len(seeds), S), each by its seed alone: whole numbers are the starts that policies are judged
+        from, tuples those that demonstrations begin at.
         """
         words = [[*seed, 1] if isinstance(seed, tuple) else [int(seed), 7919] for seed in seeds]
         return np.stack([self.start(np.random.default_rng(word)) for word in words])
 
     def draw_push(self, state: np.ndarray, model: mujoco.MjModel) -> tuple[int, np.ndarray]:
-        """When the push of an episode begins and its generalised force (nv,).
-
-        All chance comes from the start, so that every policy meets the same push.
-        """
+        """When the push of an episode begins, and its force (nv,); by its start alone, so that all meet the same."""
         rng = np.random.default_rng(zlib.crc32(np.ascontiguousarray(state).tobytes()))
         follows, when = rng.random(2)
         first, last = self.push_window
-        force = np.zeros(model.nv)
-        if follows >= self.push_chance:
-            return self.max_steps, force
-        direction = rng.standard_normal(len(self.push_joints))
+        begin = first + when * (last - first) if follows < self.push_chance else 1.0
+        direction, force = rng.standard_normal(len(self.push_joints)), np.zeros(model.nv)
         direction *= self.push_force * self.strength("push") / np.linalg.norm(direction)
         force[[model.joint(name).dofadr[0] for name in self.push_joints]] = direction
-        return int((first + when * (last - first)) * self.max_steps), force
-
-
-def _weightless(geom: mujoco.MjsGeom, model: mujoco.MjModel) -> bool:
-    """Whether no moving body takes mass or inertia from this geom."""
-    fixed = model.body_weldid[model.geom_bodyid[geom.id]] == 0
-    return bool(fixed or geom.mass == 0 or geom.parent.explicitinertial)
+        return int(begin * self.max_steps), force

@@ -4,10 +4,8 @@ The plane is x (right) and z (up). The commanded pose is that of the hand, which
 moves the peg by millimetres instead of breaking it. A pose is x, z (m) and tilt (rad, positive to the right).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import mujoco
 import numpy as np
@@ -15,9 +13,7 @@ import numpy as np
 from ilbook.errors import UserError
 from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 PEG = 0.020  # m, width of the peg
 PLAY = 0.001  # m, hole width minus peg width: in the middle of the hole there is half of it on either side
@@ -38,15 +34,10 @@ HOLE_TURN = 50.0  # rad per m of `hole_jitter`: how far the hole leans at most
 
 def to_tip(hand: np.ndarray, hole: np.ndarray) -> np.ndarray:
     """The pose of the tip in the frame of the hole: hand and hole (..., 3) -> (..., 3) across, height, tilt."""
-    return np.stack([*_place_of_tip(hand, hole), hand[..., 2] - hole[..., 2]], axis=-1)
-
-
-def _place_of_tip(hand: np.ndarray, hole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first two numbers of `to_tip`: across, height (...,)."""
     x = hand[..., 0] - LENGTH * np.sin(hand[..., 2]) - hole[..., 0]
     z = hand[..., 1] - LENGTH * np.cos(hand[..., 2]) - hole[..., 1]
     cos, sin = np.cos(hole[..., 2]), np.sin(hole[..., 2])
-    return cos * x - sin * z, sin * x + cos * z
+    return np.stack([cos * x - sin * z, sin * x + cos * z, hand[..., 2] - hole[..., 2]], axis=-1)
 
 
 def to_hand(tip: np.ndarray, hole: np.ndarray) -> np.ndarray:
@@ -72,13 +63,8 @@ class Insert(Task):
     substeps = 25
     max_speed = 0.25
     weight = np.array([1.0, 1.0, 0.1])  # leaning by 1 rad counts like moving by 0.1 m
-    state_names = (
-        "hand x", "hand z", "hand tilt", "hole x", "hole z", "hole tilt", "command x", "command z", "command tilt",
-    )  # fmt: skip
-    obs_names = (
-        "hand x", "hand z", "hand tilt", "command x", "command z", "command tilt", "hole x", "hole z", "hole tilt",
-        "tip across", "tip height", "tip tilt",
-    )  # fmt: skip
+    state_names = tuple(f"{what} {axis}" for what in ("hand", "hole", "command") for axis in ("x", "z", "tilt"))
+    obs_names = (*state_names[:3], *state_names[6:], *state_names[3:6], "tip across", "tip height", "tip tilt")
     action_low = np.array([-0.12, 0.01, -0.9])
     action_high = np.array([0.12, 0.16, 0.9])
     obs_limit = 2.0  # radians between peg and hole can exceed one
@@ -103,17 +89,12 @@ class Insert(Task):
         if not 0 <= self.hole_jitter <= 0.015:
             raise UserError(f"insert: hole_jitter is {self.hole_jitter} m; choose 0 to 0.015")
 
-    def play(self) -> float:
-        """m, hole width minus peg width; the perturbation "size" halves it."""
-        return PLAY * 0.5 ** self.strength("size")
-
     def _perturb(self, spec: mujoco.MjSpec) -> None:
         super()._perturb(spec)
-        thicker = (PLAY - self.play()) / 2
-        for name, side in (("peg", 0), ("corner_left", -1), ("corner_right", 1)):
-            geom = spec.geom(name)
-            geom.pos = geom.pos + np.array([side * thicker, 0, 0])
-            geom.size = geom.size + np.array([thicker if side == 0 else 0, 0, 0])
+        thicker = np.array([(PLAY - PLAY * 0.5 ** self.strength("size")) / 2, 0, 0])  # half of the play
+        spec.geom("peg").size = spec.geom("peg").size + thicker
+        for name, side in (("corner_left", -1), ("corner_right", 1)):
+            spec.geom(name).pos = spec.geom(name).pos + side * thicker
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """The peg above the board and to a side, leaning; the hole near its nominal place."""
@@ -148,8 +129,8 @@ class Insert(Task):
     def judge(self, sim: Simulation, index: np.ndarray, trace: np.ndarray) -> None:
         """The score is the largest depth so far, as a share of full depth."""
         hand, hole = trace[..., :3], trace[:, -1:, 3:6]  # a hole does not move
-        across, height = _place_of_tip(hand, hole)  # (n, K)
-        aside = np.abs(across)
+        tip = to_tip(hand, hole)
+        aside, height = np.abs(tip[..., 0]), tip[..., 1]  # (n, K)
         depth = np.where(aside < HOLE / 2, -height, 0.0).max(axis=1)
         near = ((aside < NEAR) & (height < NEAR)).any(axis=1)
         x, z = hand[..., 0], hand[..., 1]

@@ -1,16 +1,11 @@
 """Lift: the SO-101 arm picks a cube up; the easy half of PickPlace."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ilbook.tasks.arm import ArmTask
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 HEIGHT = 0.05  # m above the table's
 HOLD = 5  # control steps
@@ -25,11 +20,6 @@ class Lift(ArmTask):
 
     name = "lift"
     gym_id = "ilbook/Lift-v0"
-
-    def start(self, rng: np.random.Generator) -> np.ndarray:
-        """The arm above the table, the cube anywhere within reach."""
-        joints, pose = self._arm_and_cube(rng)
-        return np.concatenate([joints, pose, joints])
 
     def goal(self, state: np.ndarray) -> np.ndarray:
         """Where the cube should be: above where it is now, (..., 3), metres."""

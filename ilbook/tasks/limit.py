@@ -1,24 +1,16 @@
 """What a servo may be asked to do in one control step: the box of its targets and its speed."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ilbook import used
 
+Array = np.ndarray
 
-def limit(
-    action: np.ndarray,
-    command: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    reach: float,
-    weight: float | np.ndarray = 1.0,
-) -> np.ndarray:
-    """The move (N, A) of commanded positions (N, A) towards targets (N, A), metres or radians.
 
-    Targets are brought into the box from `low` to `high` (A,) first; the move is then at most `reach` long, each
-    action counting `weight` (a number or (A,)) in its length. Its direction stays.
+def limit(action: Array, command: Array, low: Array, high: Array, reach: float, weight: float | Array) -> Array:
+    """The move (N, A) of commanded positions (N, A) straight towards targets (N, A), metres or radians: these are first
+    brought into the box from `low` to `high` (A,), then it is at most `reach` long, each action counting `weight` (a
+    number or (A,)) in its length.
     """
     used.note("tasks.limit")
     move = np.minimum(np.maximum(action, low), high)

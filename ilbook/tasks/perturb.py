@@ -3,8 +3,6 @@
 s = 0 changes nothing, s = 1 is a clear shift; ratios are powers, so that -s undoes s.
 """
 
-from __future__ import annotations
-
 import colorsys
 from collections.abc import Collection
 
@@ -35,12 +33,10 @@ def friction(spec: mujoco.MjSpec, geoms: Collection[str], s: float) -> None:
 
 
 def mass(spec: mujoco.MjSpec, body: str, s: float) -> None:
-    """Multiply the mass, the inertia and the joints' dampings and armatures of a body by 3^s.
-
-    Damping stands for the friction that a flat base has under its own weight, armature for the arm behind a hand.
+    """Multiply the mass, inertia and joints of a body by 3^s: damping stands for the friction that a flat base has
+    under its own weight, armature for the arm behind a hand.
     """
-    one = spec.body(body)
-    factor = RATIO**s
+    one, factor = spec.body(body), RATIO**s
     one.mass *= factor
     one.inertia = np.array(one.inertia) * factor
     for geom in one.geoms:
@@ -53,13 +49,12 @@ def mass(spec: mujoco.MjSpec, body: str, s: float) -> None:
 
 def camera(spec: mujoco.MjSpec, name: str, s: float) -> None:
     """Turn a camera about its line of sight by 5 s degrees and move it sideways by 4 s % of what it sees."""
-    one = spec.camera(name)
-    turn, now = np.array([np.cos(TURN * s / 2), 0, 0, np.sin(TURN * s / 2)]), np.empty(4)
+    one, now, aside = spec.camera(name), np.empty(4), np.empty(3)
+    turn = np.array([np.cos(TURN * s / 2), 0, 0, np.sin(TURN * s / 2)])
     mujoco.mju_mulQuat(now, np.array(one.quat), turn)
     one.quat = now
     flat = one.proj == mujoco.mjtProjection.mjPROJ_ORTHOGRAPHIC
     seen = one.fovy if flat else 2 * np.linalg.norm(one.pos) * np.tan(np.deg2rad(one.fovy) / 2)
-    aside = np.empty(3)
     mujoco.mju_rotVecQuat(aside, np.array([SHIFT * s * seen, 0, 0]), now)
     one.pos = np.array(one.pos) + aside
 
@@ -68,16 +63,15 @@ def colours(spec: mujoco.MjSpec, geoms: Collection[str], s: float) -> None:
     """Turn the hue of the chosen geoms by 120 s degrees; greys first take some colour."""
     for geom in chosen(spec, geoms) if s else ():
         hue, saturation, value = colorsys.rgb_to_hsv(*geom.rgba[:3])
-        rgb = colorsys.hsv_to_rgb((hue + s / 3) % 1, max(saturation, min(0.4, 0.4 * abs(s))), value)
-        geom.rgba = [*rgb, geom.rgba[3]]
+        saturation = max(saturation, min(0.4, 0.4 * abs(s)))
+        geom.rgba[:3] = colorsys.hsv_to_rgb((hue + s / 3) % 1, saturation, value)
 
 
 def distractors(spec: mujoco.MjSpec, room: np.ndarray, size: float, s: float) -> None:
     """Put 3 s coloured objects of `size` metres that nothing touches between the two corners of a `room` (2, 3)."""
     rng = np.random.default_rng(3)  # always the same ones, more of them when stronger
     for k in range(round(3 * s)):
-        place = rng.uniform(*room)
-        rgb = colorsys.hsv_to_rgb(rng.random(), 0.7, 0.8)
+        place, rgb = rng.uniform(*room), colorsys.hsv_to_rgb(rng.random(), 0.7, 0.8)
         kind = (mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER)[k % 2]
         spec.worldbody.add_geom(
             name=f"distractor_{k}", type=kind, pos=place, size=size * rng.uniform(0.6, 1.2, 3), rgba=[*rgb, 1],

@@ -1,16 +1,11 @@
 """PickPlace: the SO-101 arm puts a cube onto a disc somewhere else on the table."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ilbook.tasks.arm import OPENED, ArmTask, on_ring
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 RADIUS = 0.03  # m, of the target
 APART = 0.08  # m, at least, between cube and target at the start
@@ -31,11 +26,11 @@ class PickPlace(ArmTask):
     obs_names = (*ArmTask.obs_names, "target x", "target y", "cube to target x", "cube to target y")
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
-        """The arm above the table, the cube anywhere within reach, the target elsewhere."""
-        joints, pose = self._arm_and_cube(rng)
-        while np.linalg.norm((target := on_ring(rng)) - pose[:2]) < APART:
+        """As in every task of the arm, with the target away from the cube."""
+        state = super().start(rng)
+        while np.linalg.norm((target := on_ring(rng)) - state[6:8]) < APART:
             pass
-        return np.concatenate([joints, pose, target, joints])
+        return np.insert(state, 13, target)
 
     @staticmethod
     def observe(state: np.ndarray) -> np.ndarray:

@@ -3,19 +3,15 @@
 Sizes are those of the original, 1 pixel = 1 mm; the y axis points up, so human data are mirrored on import.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import mujoco
 import numpy as np
 
 from ilbook.tasks import perturb
 from ilbook.tasks.base import Task
-
-if TYPE_CHECKING:
-    from ilbook.tasks.simulation import Simulation
+from ilbook.tasks.simulation import Simulation
 
 WORLD = 0.512  # m, side of the square workspace
 PUSHER_RADIUS = 0.015  # m
@@ -73,9 +69,7 @@ LOW, HIGH = (OTHERS[..., bounds].T[..., None] for bounds in ([0, 2], [1, 3]))  #
 
 
 def _share_inside(start: np.ndarray, delta: np.ndarray) -> np.ndarray:
-    """Share (16, n) of each edge start + t delta (2, 16, n), 0 <= t <= 1, that lies in the other shape: clips lines
-    against slabs (Liang and Barsky 1984).
-    """
+    """Share (16, n) of edges start + t delta (2, 16, n) in the other shape: line clipping (Liang and Barsky 1984)."""
     inverse = (1.0 / (delta + 1e-30))[:, None]  # an edge along an axis never crosses that slab
     near, far = LOW - start[:, None], HIGH - start[:, None]  # (2, R, 16, n)
     near *= inverse
@@ -88,23 +82,18 @@ def _share_inside(start: np.ndarray, delta: np.ndarray) -> np.ndarray:
     return inside[0] + inside[1]
 
 
-def overlap(pose: np.ndarray, target: np.ndarray = TARGET) -> np.ndarray:
-    """Share (n,) of the target's area that blocks at poses (n, 3) cover: exact, by Green's theorem.
-
-    The border of an intersection is the part of either outline inside the other, so the area is half the sum of cross
-    products over those parts, in the frame of the target. A share does not depend on the frame.
+def overlap(pose: np.ndarray) -> np.ndarray:
+    """Share (n,) of the target's area that blocks at poses (n, 3) cover, by Green's theorem: the border of an
+    intersection is the part of either outline inside the other, and its area half the sum of cross products along it.
     """
     pose = np.atleast_2d(pose)
-    n, angle = len(pose), pose[:, 2] - target[..., 2]
+    n, (x, y, angle) = len(pose), (pose - TARGET).T
     turned = np.cos(angle) * POINTS  # (2, 32, n)
     turned += np.sin(angle) * ASIDE
-    corners, edges = turned[:, :16], turned[:, 16:]
+    corners, edges = turned[:, :16].reshape(2, 2, 8, n), turned[:, 16:]
     # Where the block's centre is in the frame of the target, and the other way round: (2, n).
-    frames = np.empty((2, n))
-    frames[0], frames[1] = target[..., 2], pose[:, 2] + np.pi
+    frames = np.stack([np.full(n, TARGET[2]), pose[:, 2] + np.pi])
     cos, sin = np.cos(frames), np.sin(frames)
-    x, y = pose[:, 0] - target[..., 0], pose[:, 1] - target[..., 1]
-    corners = corners.reshape(2, 2, 8, n)
     corners[0] += (cos * x + sin * y)[:, None]
     corners[1] += (cos * y - sin * x)[:, None]
     share = _share_inside(corners.reshape(2, 16, n), edges)
@@ -169,8 +158,7 @@ class PushT(Task):
 
     def goal(self, state: np.ndarray) -> np.ndarray:
         """The eight corners of a block that lies on its target: (..., 16), metres."""
-        corners = _placed(OUTLINE_COLUMNS, TARGET)
-        return np.broadcast_to(corners, (*state.shape[:-1], len(corners)))
+        return np.broadcast_to(_placed(OUTLINE_COLUMNS, TARGET), (*state.shape[:-1], OUTLINE.size))
 
     def memory(self, n: int) -> dict[str, np.ndarray]:
         """`pose` that was measured last, and how much of the target it covers."""

@@ -1,10 +1,7 @@
 """The batched core: N copies of one MuJoCo model, stepped together in C++ threads."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
@@ -13,46 +10,36 @@ from mujoco import rollout
 from ilbook.errors import UserError, unknown
 from ilbook.tasks.limit import limit
 
-if TYPE_CHECKING:
-    from ilbook.tasks.base import Task
-
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 CONTROL = int(mujoco.mjtState.mjSTATE_CTRL)
-CONTROL_AND_PUSH = CONTROL | int(mujoco.mjtState.mjSTATE_QFRC_APPLIED)
-INPUTS = ("obs", "state", "image", "goal")  # what a copy can show
-PIXELS = 96  # side of a picture that is observed, as in the literature
+PUSH = int(mujoco.mjtState.mjSTATE_QFRC_APPLIED)
 KEPT = ("physics", "command", "success", "failure", "invalid", "score", "length", "_push", "_push_begin")
 
 
-def default_threads() -> int:
-    """Threads for the physics: the share that the runner gave this process, else all cores."""
-    return max(1, int(os.environ.get("ILBOOK_THREADS", 0)) or os.cpu_count() or 1)
-
-
 class Simulation:
-    """N copies of a task, made by `task.batch(n)`. Put them at states with `reset` first.
-
-    A copy that is done stays as it is until its next reset, and costs nothing. `success`, `failure`, `invalid` (a
-    number that is not finite ended the episode, as a failure), `score` and `length` are (N,).
+    """N copies of a task, made by `task.batch(n)`; `reset` puts them at states. A copy that is done stays as it is and
+    costs nothing until its next reset. `success`, `failure`, `invalid` (a number that is not finite ended the episode,
+    as a failure), `score` and `length` are (N,).
     """
 
-    def __init__(self, task: Task, n_copies: int = 1, threads: int | None = None):
+    def __init__(self, task, n_copies: int, threads: int | None):
         if n_copies < 1:
             raise UserError(f"{task.name}: n_copies is {n_copies}; a simulation needs at least one copy")
         self.task, self.n_copies = task, n_copies
-        threads = min(threads or default_threads(), n_copies)
-        self.model = task.physics_model()
+        share = int(os.environ.get("ILBOOK_THREADS", 0))  # what the runner gave this process
+        threads = max(1, min(threads or share or os.cpu_count(), n_copies))
+        self.model = task.load_model(looks=False)
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # it would hide what `_advance` looks for
         self.nq, self.nu = self.model.nq, self.model.nu
         self._data = [mujoco.MjData(self.model) for _ in range(threads)]  # one entry a thread
         # A pool of one thread would only add the hand-over: nthread=0 steps in the calling thread.
         self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
-        self._models = [self.model] * n_copies
-        # Which part of a control step has passed at each physics step, and of which action: (K * A,), because arrays
-        # whose last axis is as short as A are slow.
+        self._pushes = task.strength("push") != 0
+        inputs = CONTROL | PUSH if self._pushes else CONTROL
+        self._settings = {"control_spec": inputs, "nstep": task.substeps, "skip_checks": True}
+        # Which part of a control step has passed, and of which action: (K * A,), as arrays of short last axes are slow.
         self._ramp = np.repeat(np.arange(1, task.substeps + 1) / task.substeps, self.nu)
         self._columns = np.tile(np.arange(self.nu), task.substeps)
-        self._pushes = task.strength("push") != 0
         n_state = mujoco.mj_stateSize(self.model, FULL)
         self._control = np.zeros((n_copies, task.substeps, self.nu + self._pushes * self.model.nv))
         self._trace = np.zeros((n_copies, task.substeps, n_state))
@@ -79,13 +66,11 @@ class Simulation:
         return self.terminated | (self.length >= self.task.max_steps)
 
     @property
-    def terminated(self) -> np.ndarray:
-        """Which copies (N,) have ended by themselves."""
+    def terminated(self) -> np.ndarray:  # (N,) by themselves
         return self.success | self.failure
 
     @property
-    def truncated(self) -> np.ndarray:
-        """Which copies (N,) were cut off by the time limit."""
+    def truncated(self) -> np.ndarray:  # (N,) by the time limit
         return self.done & ~self.terminated
 
     @property
@@ -97,30 +82,24 @@ class Simulation:
         return self.task.info(self)
 
     def see(self, inputs: Sequence[str], copies: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """What is asked for and nothing else, of the copies (all, or indices (n,)) that ask: obs (n, O), state (n, S),
-        image (n, 96, 96, 3) uint8, goal (n, G).
+        """Only what is asked for, of copies (all, or indices (n,)): obs (n, O), state (n, S), goal (n, G), and
+        image (n, 96, 96, 3) uint8.
         """
+        task, state = self.task, self.state if copies is None else self.state[copies]
+        looks = {"obs": task.observe, "state": np.asarray, "image": task.render, "goal": task.goal}
         for name in inputs:
-            if name not in INPUTS:
-                raise unknown(f"input that {self.task.name} can show", name, INPUTS)
-        state = self.state if copies is None else self.state[copies]
-        looks = {
-            "state": lambda: state,
-            "obs": lambda: self.task.observe(state),
-            "image": lambda: self.task.render(state, PIXELS),
-            "goal": lambda: self.task.goal(state),
-        }
-        return {name: looks[name]() for name in inputs}
+            if name not in looks:
+                raise unknown(f"input that {task.name} can show", name, looks)
+        return {name: looks[name](state) for name in inputs}
 
     def reset(self, states: np.ndarray, copies: np.ndarray | None = None) -> np.ndarray:
         """Put copies (all of them, or the given indices) at rest in `states` (n, S); returns observations (N, O)."""
         states = np.asarray(states, dtype=np.float64)
         index = np.arange(self.n_copies) if copies is None else np.asarray(copies)
-        if states.shape != (len(index), self.nq + self.nu):
-            raise UserError(
-                f"{self.task.name}: reset got states of shape {states.shape}; "
-                f"{len(index)} copies need ({len(index)}, {self.nq + self.nu}): {', '.join(self.task.state_names)}"
-            )
+        shape = (len(index), self.nq + self.nu)
+        if states.shape != shape:
+            needed = f"{len(index)} copies need {shape}: {', '.join(self.task.state_names)}"
+            raise UserError(f"{self.task.name}: reset got states of shape {states.shape}; {needed}")
         for array in (self._unset, *self._kept.values()):
             array[index] = 0
         self.physics[index, 1 : 1 + self.nq] = states[:, : self.nq]
@@ -129,26 +108,23 @@ class Simulation:
             self.physics[index, -self.model.na :] = states[:, self.nq :]
         for name, fresh in self.task.memory(len(index)).items():
             self.memory[name][index] = fresh
-        if self._pushes:
-            for i, state in zip(index, states, strict=True):
-                self._push_begin[i], self._push[i] = self.task.draw_push(state, self.model)
+        for i, state in zip(index, states, strict=True) if self._pushes else ():
+            self._push_begin[i], self._push[i] = self.task.draw_push(state, self.model)
         self.task.judge(self, index, states[:, None, : self.nq])
         return self.obs
 
     def save(self, copies: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """All that these copies (all, or indices (n,)) are: velocities, servos, pushes, what was judged; (n, ...)."""
-        index = slice(None) if copies is None else copies
-        return {name: array[index].copy() for name, array in self._kept.items()}
+        return {name: array[... if copies is None else copies].copy() for name, array in self._kept.items()}
 
     def restore(self, saved: dict[str, np.ndarray], copies: np.ndarray | None = None) -> None:
         """Put copies back into what `save` gave; they then go on as they did, bit for bit."""
         index = np.arange(self.n_copies) if copies is None else np.asarray(copies)
         for name, array in self._kept.items():
-            if name not in saved or saved[name].shape != (len(index), *array.shape[1:]):
-                raise UserError(
-                    f"{self.task.name}: restore got no {name} of shape {(len(index), *array.shape[1:])}; "
-                    f"give what save returned for {len(index)} copies of the same task"
-                )
+            shape = (len(index), *array.shape[1:])
+            if name not in saved or saved[name].shape != shape:
+                needed = f"give what save returned for {len(index)} copies of the same task"
+                raise UserError(f"{self.task.name}: restore got no {name} of shape {shape}; {needed}")
         for name, array in self._kept.items():
             array[index] = saved[name]
         self._unset[index] = False
@@ -156,8 +132,7 @@ class Simulation:
     def step(self, action: np.ndarray) -> np.ndarray:
         """Move every copy that is not done towards its action (N, A), metres, for one control step; returns (N, O).
 
-        The commanded position moves in a straight line, at most `max_speed`. An action that is not finite ends its
-        copy as a failure and leaves the others alone.
+        Commands move straight, at most at `max_speed`. An action that is not finite ends its copy alone, as a failure.
         """
         action = np.asarray(action, dtype=np.float64)
         if action.shape != self.command.shape:
@@ -178,8 +153,7 @@ class Simulation:
         n, task = len(index), self.task
         where = slice(None) if n == self.n_copies else index  # of all copies views do, and nothing is copied
         before = self.command[where]
-        reach = task.max_speed / task.control_hz
-        move = limit(action, before, task.action_low, task.action_high, reach, task.weight)
+        move = limit(action, before, task.action_low, task.action_high, task.max_speed / task.control_hz, task.weight)
         control, trace = self._control[:n], self._trace[:n]
         command = move.take(self._columns, axis=1)
         command *= self._ramp
@@ -189,19 +163,8 @@ class Simulation:
             since = self.length[index] - self._push_begin[index]
             pushed = (since >= 0) & (since < max(1, round(task.push_time * task.control_hz)))
             control[..., self.nu :] = np.where(pushed[:, None], self._push[index], 0.0)[:, None]
-        # Two looks at the clock for every part of every step cost a quarter and more of a planar task's physics; the
-        # Python bindings switch them on again with each MjData that anybody makes.
-        mujoco.set_mjcb_time(None)
-        self._pool.rollout(
-            self._models[:n],
-            self._data,
-            self.physics[where],
-            control,
-            control_spec=CONTROL_AND_PUSH if self._pushes else CONTROL,
-            skip_checks=True,
-            nstep=task.substeps,
-            state=trace,
-        )
+        mujoco.set_mjcb_time(None)  # timing each step costs a quarter of the physics; each new MjData switches it on
+        self._pool.rollout([self.model] * n, self._data, self.physics[where], control, state=trace, **self._settings)
         last, command = trace[:, -1], command[:, -self.nu :]
         if not np.isfinite(last).all():  # the physics gave out: such a copy stays where it was
             good = np.isfinite(last).all(axis=1)

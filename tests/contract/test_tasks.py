@@ -1,4 +1,4 @@
-"""What every task promises: a value, the batched core made of it, and the two Gymnasium environments around that."""
+"""What every task promises: a value, the batched core made of it, and the Gymnasium environment around that."""
 
 import pickle
 import subprocess
@@ -16,9 +16,9 @@ import ilbook.tasks.gym
 from ilbook import tasks, used
 from ilbook.errors import UserError
 from ilbook.tasks.base import Task
-from ilbook.tasks.gym import TaskEnv, TaskVectorEnv
+from ilbook.tasks.gym import TaskEnv
 from ilbook.tasks.limit import limit
-from ilbook.tasks.simulation import INPUTS, KEPT, Simulation
+from ilbook.tasks.simulation import KEPT, Simulation
 
 # Actions are positions in metres, so that they mean the same on a robot.
 NOT_MEANT = "we recommend using a symmetric and normalized space"
@@ -68,13 +68,11 @@ def look(sim: Simulation) -> np.ndarray:
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
-def test_tasks_are_found_and_described():
+def test_tasks_are_found_and_say_what_they_are():
     assert {"avoid", "insert", "lift", "pickplace", "pusht"} <= set(tasks.names())
-    rows = tasks.describe()
-    assert [row["name"] for row in rows] == tasks.names()
-    for row in rows:
-        assert set(row) == {"name", "gym_id", "obs", "action", "hz", "max_steps", "summary", "perturbations"}
-        assert row["summary"].endswith(".") and row["gym_id"] == tasks.get(row["name"]).gym_id
+    for name in tasks.names():
+        task = tasks.get(name)
+        assert task.name == name and task.__doc__.partition("\n")[0].endswith(".") and task.gym_id.startswith("ilbook/")
 
 
 def test_an_unknown_task_gives_the_nearest_name():
@@ -218,7 +216,8 @@ def test_what_is_only_looked_at_changes_nothing(task):
     """The physics leaves out geoms that nothing touches, cameras and lights, and runs without a clock."""
 
     class Whole(type(task)):
-        physics_model = Task.load_model
+        def load_model(self, looks=True):
+            return super().load_model()
 
     seeds, actions = [2, 7, 9], wander(task, 30, 3)
     sim, whole = started(task, seeds), started(Whole(), seeds)
@@ -390,8 +389,8 @@ def test_only_what_is_asked_for_is_seen(any_task, monkeypatch):
     run(sim, wander(any_task, 5, 4))
     render = Task.render
     monkeypatch.setattr(Task, "render", lambda *given: drawn.append(len(given[1])) or render(*given))
-    everything = sim.see(INPUTS)
-    assert list(everything) == list(INPUTS) and drawn == [4]
+    everything = sim.see(["obs", "state", "image", "goal"])
+    assert list(everything) == ["obs", "state", "image", "goal"] and drawn == [4]
     goal, image = any_task.goal(sim.state), render(any_task, sim.state)
     for name, expected in (("obs", sim.obs), ("state", sim.state), ("goal", goal), ("image", image)):
         assert np.array_equal(everything[name], expected) and everything[name].shape[0] == 4
@@ -556,61 +555,21 @@ def test_env_seeds(task):
     assert np.array_equal(env.reset(seed=5)[0], first) and np.array_equal(env.reset()[0], second)
 
 
-def test_vector_env_equals_single_envs(task):
-    """Seeds, numbers, infos, ends and resets are those of gymnasium's own vectorisation."""
-    fast = gymnasium.make_vec(task.gym_id, num_envs=4)
-    slow = gymnasium.make_vec(task.gym_id, num_envs=4, vectorization_mode="sync")
-    assert fast.metadata["autoreset_mode"] == gymnasium.vector.AutoresetMode.NEXT_STEP
-    for space in ("observation_space", "action_space", "single_observation_space", "single_action_space"):
-        assert getattr(fast, space) == getattr(slow, space)
-    actions = wander(task, 60, 4).astype(np.float32)
-    actions[[10, 25, 26, 40], [0, 2, 2, 0]] = np.nan  # the second in a row meets a copy that is being reset
-    resets = [{"seed": 9}, {"seed": [3, None, 1, 0]}, {"options": {"start_seed": 3}}]
-    ended = np.zeros(4, dtype=int)
-    for reset, part in zip(resets, np.split(actions, 3), strict=True):
-        pairs = [(fast.reset(**reset), slow.reset(**reset))] + [(fast.step(a), slow.step(a)) for a in part]
-        for ours, theirs in pairs:
-            assert set(ours[-1]) == set(theirs[-1])
-            infos = ((ours[-1][name], theirs[-1][name]) for name in ours[-1])
-            for a, b in [*zip(ours[:-1], theirs[:-1], strict=True), *infos]:
-                assert np.array_equal(a, b) and a.shape == b.shape and a.dtype == b.dtype
-        ended += sum(step[2] for step, _ in pairs[1:])
-    assert ended[0] >= 2 and ended[2] >= 1
-
-
-def test_vector_env_tells_what_the_simulation_does(any_task):
-    """Until an episode ends; then the next step begins another, with no reward and no end."""
-    env = TaskVectorEnv(replace(any_task, max_steps=12), 3)
-    sim, actions = started(env.task, range(3)), wander(any_task, 13, 3)
-    assert np.array_equal(env.reset(options={"start_seed": [0, 1, 2]})[0], sim.obs)
-    for action in actions[:-1]:
-        obs, reward, terminated, truncated, _ = env.step(action)
-        assert np.array_equal(obs, sim.step(action))
-        for ours, theirs in ((reward, sim.reward), (terminated, sim.terminated), (truncated, sim.truncated)):
-            assert np.array_equal(ours, theirs)
-    assert (terminated | truncated).all()
-    obs, reward, terminated, truncated, _ = env.step(actions[-1])
-    assert not reward.any() and not (terminated | truncated).any() and not np.array_equal(obs, sim.obs)
-
-
-def test_vector_env_gives_new_arrays_at_every_step(task):
-    env = gymnasium.make_vec(task.gym_id, num_envs=2)
-    obs, infos = env.reset(seed=0)
-    earlier = [obs, *infos.values()]
-    for action in wander(task, 5, 2):
-        obs, *judged, infos = env.step(action)
-        now = [obs, *judged, *infos.values()]
-        assert not any(np.shares_memory(a, b) for a in now for b in earlier)
-        earlier += now
-
-
-def test_vector_env_resets_the_masked_copies(task):
-    env = gymnasium.make_vec(task.gym_id, num_envs=3)
-    first, _ = env.reset(seed=0)
-    moved = env.step(wander(task, 1, 3)[0])[0]
-    obs, _ = env.reset(options={"reset_mask": np.array([False, True, False]), "start_seed": [0, 8, 0]})
-    assert np.array_equal(obs[[0, 2]], moved[[0, 2]]) and not np.array_equal(moved, first)
-    assert np.array_equal(obs[1], task.observe(task.starts([8])[0]))
+def test_gymnasium_steps_several_side_by_side(task):
+    """Each with its own generator, and each ends and begins anew on its own."""
+    many, actions = gymnasium.make_vec(task.gym_id, num_envs=3), wander(task, 20, 3).astype(np.float32)
+    actions[5, 1] = np.nan
+    alone = [gymnasium.make(task.gym_id) for _ in range(3)]
+    seen = many.reset(seed=9)[0]
+    assert np.array_equal(seen, [env.reset(seed=9 + i)[0] for i, env in enumerate(alone)])
+    for action in actions[:6]:
+        obs, reward, terminated, *_ = many.step(action)
+        rows = [env.step(row) for env, row in zip(alone, action, strict=True)]
+        assert np.array_equal(obs, [row[0] for row in rows]) and np.array_equal(reward, [row[1] for row in rows])
+    assert terminated.tolist() == [False, True, False]
+    for action in actions[6:]:
+        *_, terminated, _, infos = many.step(action)
+        assert not terminated[1] and infos["success"].shape == (3,)
 
 
 @pytest.mark.parametrize(
@@ -619,36 +578,27 @@ def test_vector_env_resets_the_masked_copies(task):
         ({"start_sed": 1}, "unknown reset option 'start_sed'; nearest valid name: 'start_seed'"),
         ({"start_seed": 1.5}, "start_seed is 1.5; give a whole number"),
         ({"start_seed": -1}, "start_seed is -1; give a whole number"),
-        ({"start_seed": [1, 2]}, r"start_seed is \[1, 2\]; .*3 of them"),
-        ({"reset_mask": np.zeros(3, dtype=bool)}, "reset_mask must be 3 booleans"),
-        ({"reset_mask": np.ones(2, dtype=bool)}, "reset_mask must be 3 booleans"),
+        ({"start_seed": [1, 2]}, r"start_seed is \[1, 2\]; give a whole number"),
     ],
 )
 def test_wrong_options_are_refused(options, sentence):
-    env = gymnasium.make_vec("ilbook/PushT-v0", num_envs=3)
     with pytest.raises(UserError, match=sentence):
-        env.reset(options=options)
+        gymnasium.make("ilbook/PushT-v0").reset(options=options)
 
 
 def test_wrong_arguments_are_refused():
     with pytest.raises(UserError, match="unknown obs_type 'pixel'; nearest valid name: 'pixels'"):
         gymnasium.make("ilbook/PushT-v0", obs_type="pixel")
-    with pytest.raises(UserError, match="2 seeds for 3 copies"):
-        gymnasium.make_vec("ilbook/PushT-v0", num_envs=3).reset(seed=[1, 2])
     with pytest.raises(UserError, match="unknown task 'push'; nearest valid name: 'pusht'"):
         TaskEnv("push")
 
 
 def test_pixels_and_pictures(task):
     env = gymnasium.make(task.gym_id, obs_type="pixels", render_mode="rgb_array")
-    vector = gymnasium.make_vec(task.gym_id, num_envs=2, obs_type="pixels", render_mode="rgb_array")
-    one, many = env.reset(options={"start_seed": 1})[0], vector.reset(options={"start_seed": [0, 1]})[0]
-    assert one.shape == (96, 96, 3) and one.dtype == np.uint8 and one.std() > 0
-    assert many.shape == (2, 96, 96, 3) and np.array_equal(many[1], one)
-    assert not np.array_equal(many[0], many[1])
-    assert env.render().shape == (480, 480, 3)
-    assert len(vector.render()) == 2 and np.array_equal(vector.render()[1], env.render())
-    assert vector.observation_space.contains(many)
+    seen = env.reset(options={"start_seed": 1})[0]
+    assert seen.shape == (96, 96, 3) and seen.dtype == np.uint8 and seen.std() > 0
+    assert env.render().shape == (480, 480, 3) and env.observation_space.contains(seen)
+    assert TaskEnv(task).render() is None
 
 
 @pytest.mark.parametrize(
@@ -665,7 +615,7 @@ def test_ids_are_there_once_the_adapter_is_imported(first):
 assert "ilbook/PushT-v0" not in gymnasium.registry
 {first}
 assert gymnasium.make(name + "ilbook/PushT-v0").unwrapped.task.name == "pusht"
-assert gymnasium.make_vec(name + "ilbook/Lift-v0", num_envs=2).task.name == "lift"
+assert gymnasium.make_vec(name + "ilbook/Lift-v0", num_envs=2).envs[0].unwrapped.task.name == "lift"
 assert "ilbook/Avoid-v0" in gymnasium.registry
 """
     subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], check=True)

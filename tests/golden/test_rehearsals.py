@@ -57,7 +57,7 @@ def rename(package, module: str) -> str:
 def test_a_renamed_helper_moves_nothing(changed, room):
     parts = [part for part in registry.chosen([]) if part.startswith(f"{room}.") and ":" not in part]
     assert parts
-    module = {"stats": "stats/paired.py", "tasks": "tasks/base.py"}[room]
+    module = {"stats": "stats/power.py", "tasks": "tasks/arm.py"}[room]
     assert changed(lambda package: rename(package, module), parts) == set()
 
 

@@ -111,6 +111,15 @@ def test_claims_has_one_row_per_claim_and_profile(book, capsys):
     assert capsys.readouterr().out.count("a-wins") == 2
 
 
+def test_tasks_are_described(capsys):
+    assert cli.main(["tasks", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"avoid", "insert", "lift", "pickplace", "pusht"} <= {row["name"] for row in rows}
+    for row in rows:
+        assert set(row) == {"name", "gym_id", "obs", "action", "hz", "max_steps", "summary", "perturbations"}
+        assert row["summary"].endswith(".") and row["gym_id"].startswith("ilbook/")
+
+
 def test_json_goes_to_standard_output_alone_whatever_a_command_prints(book, monkeypatch, capsys):
     def noisy(_):
         print("noise")

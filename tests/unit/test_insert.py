@@ -100,7 +100,7 @@ def test_the_play_between_peg_and_hole_is_one_millimetre():
 def test_a_thicker_peg_halves_the_play_and_still_fits(strength, play):
     task = Insert(shift={"size": strength})
     model = task.load_model()
-    assert HOLE - 2 * model.geom("peg").size[0] == pytest.approx(play) == pytest.approx(task.play())
+    assert HOLE - 2 * model.geom("peg").size[0] == pytest.approx(play)
     right = model.geom("corner_right")
     assert right.pos[0] + right.size[0] == pytest.approx(model.geom("peg").size[0])
     sim, _ = press(at([0, 0.005, 0]), 0.0, task=task)

@@ -59,7 +59,7 @@ def test_a_film_is_embedded_with_its_description():
     assert "<figcaption>1 &lt; 2 &amp; &quot;three&quot;</figcaption>" in page
     assert base64.b64decode(re.search(r'base64,([^"]+)"', tag)[1]) == shown.data
     assert "http" not in page
-    assert repr(shown).startswith("[film: ")
+    assert repr(shown).startswith("Film(alt=") and len(repr(shown)) < 200
 
 
 def test_odd_sides_become_even(tmp_path):
@@ -137,10 +137,10 @@ def test_bad_films_are_refused():
     with pytest.raises(UserError, match="description"):
         media.show(film(), 10, "title", alt=" ")
     with pytest.raises(UserError, match="one size"):
-        media.grid([film(), film(height=50)])
+        media.grid([film(), film(height=50)], [True, True], 2)
     with pytest.raises(UserError, match="one size"):
-        media.grid([])
+        media.grid([], [], 2)
     with pytest.raises(UserError, match="2 films and 1"):
-        media.grid([film(), film()], success=[True])
+        media.grid([film(), film()], [True], 2)
     with pytest.raises(UserError, match="0 frames"):
         media.strip(film(), n=0)

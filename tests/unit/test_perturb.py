@@ -66,10 +66,9 @@ def test_a_push_moves_the_block_once():
 
 def test_the_chance_of_a_push():
     rare = PushT(shift={"push": 1.0}, push_chance=0.25)
-    states, model = rare.starts(range(200)), rare.physics_model()
-    begins, forces = zip(*(rare.draw_push(state, model) for state in states), strict=True)
-    follows = np.array(begins) < rare.max_steps
-    assert 0.15 < follows.mean() < 0.35 and np.array_equal(np.any(forces, axis=1), follows)
+    states, model = rare.starts(range(200)), rare.load_model(looks=False)
+    begins = np.array([rare.draw_push(state, model)[0] for state in states])
+    assert 0.15 < (begins < rare.max_steps).mean() < 0.35 and begins.max() == rare.max_steps
 
 
 def test_a_larger_block_is_judged_on_a_larger_target():

@@ -337,15 +337,16 @@ def test_100_frames_a_second_of_an_arm_in_perspective(way):
 def test_trajectories_of_a_side_view_lie_on_the_things_in_its_picture():
     ball = np.array([0.25, 0.0, 0.5])
     state = placed((0, 0, 0.03), ball)[0]
-    ax = viz.trajectories(Side, [np.repeat(state[None], 3, axis=0)], scene=state, columns=(7, 9))
+    ax = viz.trajectories(Side(), [np.repeat(state[None], 3, axis=0)], columns=(7, 9))
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("x (m)", "z (m)")
-    (image,), left, right, bottom, top = ax.images, *ax.images[0].get_extent()
-    column, row = centre(np.asarray(image.get_array()), DEEP) / image.get_array().shape[0]
+    left, right, bottom, top = ax.images[0].get_extent()
+    drawn = renderer(Side(), viz.SCENE_SIZE)
+    column, row = centre(drawn.frames(state[None, : drawn.model.nq])[0], DEEP) / viz.SCENE_SIZE
     seen = left + (right - left) * column, top - (top - bottom) * row
     plt.close(ax.figure)
     assert np.allclose(seen, ball[[0, 2]], atol=0.005)
     with pytest.raises(UserError, match="'front' is perspective"):
-        viz.trajectories(Scene, [state[None]])
+        viz.trajectories(Scene(), [state[None]])
     plt.close("all")
 
 

@@ -237,8 +237,8 @@ def test_tables_hold_plain_values():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"x": np.zeros(3)}], "keep numbers"),
-        ([{"x": np.inf}], "infinite"),
+        ([{"x": np.zeros(3)}], "a ndarray; keep finite numbers"),
+        ([{"x": np.inf}], "holds inf; keep finite numbers"),
         ([{"x": 1}] * 1001, "1001 rows"),
     ],
 )

@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from scipy import stats as scipy_stats
 from ilbook import stats
 from ilbook.errors import UserError
 from ilbook.stats import Estimate
+from ilbook.stats.bootstrap import Bootstrap
 
 
 def table(a, b):
@@ -39,10 +42,11 @@ def test_wilson_refuses_a_level_in_percent():
         stats.wilson(1, 2, 95)
 
 
-def test_bootstrap_agrees_with_scipy():
+def test_bootstrap_agrees_with_scipy(monkeypatch):
     rng = np.random.default_rng(0)
     a, b = rng.normal(1, 1, 80), rng.normal(0, 1, 80)
-    estimate = stats.paired_bootstrap(table(a, b), "a", "b", "score", n_boot=20000)
+    monkeypatch.setattr(Bootstrap, "REPLICATES", 20000)
+    estimate = stats.paired_bootstrap(table(a, b), "a", "b", "score")
     reference = scipy_stats.bootstrap((a - b,), np.mean, n_resamples=20000, method="percentile", rng=1)
     assert estimate.effect == pytest.approx((a - b).mean())
     assert estimate.low == pytest.approx(reference.confidence_interval.low, abs=0.02)
@@ -74,12 +78,13 @@ def test_a_hard_start_stays_hard_for_every_seed():
     assert many.high - many.low == pytest.approx(one.high - one.low, rel=0.1)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_covers_the_truth_about_as_often_as_it_says(monkeypatch):
+    monkeypatch.setattr(Bootstrap, "REPLICATES", 500)
     rng = np.random.default_rng(4)
     inside = 0
     for _ in range(200):
         a, b = rng.random(60) < 0.7, rng.random(60) < 0.5
-        estimate = stats.paired_bootstrap(table(a * 1.0, b * 1.0), "a", "b", "score", n_boot=500)
+        estimate = stats.paired_bootstrap(table(a * 1.0, b * 1.0), "a", "b", "score")
         inside += estimate.low <= 0.2 <= estimate.high
     assert 0.89 <= inside / 200 <= 0.99
 
@@ -111,11 +116,6 @@ def test_bootstrap_refuses(rows, message):
         stats.paired_bootstrap(rows, "a", "b", "score")
 
 
-def test_bootstrap_refuses_too_few_replicates():
-    with pytest.raises(UserError, match="at least 100"):
-        stats.paired_bootstrap(ROWS, "a", "b", "score", n_boot=10)
-
-
 def test_from_table_without_a_baseline_is_a_rate():
     rows = table(np.array([[1, 0, 1], [1, 1, 1]]), np.zeros((2, 3)))
     estimate = stats.from_table(rows, "a", None, "score")
@@ -132,13 +132,14 @@ def test_verdict(low, high, word):
     assert stats.verdict(Estimate(0.05, low, high, 10, 1, "given"), 0.1) == word
 
 
-def test_the_smallest_visible_effect_is_seen_in_four_of_five_repetitions():
+def test_the_smallest_visible_effect_is_seen_in_four_of_five_repetitions(monkeypatch):
+    monkeypatch.setattr(Bootstrap, "REPLICATES", 500)
     rng, n, found = np.random.default_rng(6), 150, []
     width = stats.paired_bootstrap(table(rng.normal(0, 1, n), np.zeros(n)), "a", "b", "score")
     effect = stats.smallest_visible(width)
     assert effect == pytest.approx(1.4294 * (width.high - width.low) / 2, rel=1e-4)
     for _ in range(300):
-        estimate = stats.paired_bootstrap(table(rng.normal(effect, 1, n), np.zeros(n)), "a", "b", "score", n_boot=500)
+        estimate = stats.paired_bootstrap(table(rng.normal(effect, 1, n), np.zeros(n)), "a", "b", "score")
         found.append(estimate.low > 0)
     assert np.mean(found) == pytest.approx(0.8, abs=0.06)
 
@@ -164,7 +165,8 @@ def modes_table(modes, seeds=1):
 
 @given(st.lists(st.integers(0, 40), min_size=2, max_size=24).filter(lambda counts: sum(counts) > 1))
 def test_mode_entropy_is_scipys_entropy_with_millers_correction(counts):
-    estimate = stats.mode_entropy(modes_table(np.repeat(range(len(counts)), counts)), "a", len(counts), n_boot=100)
+    with mock.patch.object(Bootstrap, "REPLICATES", 100):
+        estimate = stats.mode_entropy(modes_table(np.repeat(range(len(counts)), counts)), "a", len(counts))
     plain = scipy_stats.entropy(counts, base=len(counts))
     correction = (np.count_nonzero(counts) - 1) / (2 * sum(counts)) / np.log(len(counts))
     assert estimate.effect == pytest.approx(min(plain + correction, 1.0))
@@ -191,13 +193,14 @@ def test_mode_entropy_is_taken_within_each_training():
 
 
 @pytest.mark.parametrize("probabilities", [np.full(24, 1 / 24), [0.5, 0.3, 0.1, 0.1], [0.5, 0.5]])
-def test_interval_of_the_mode_entropy_covers_the_truth(probabilities):
+def test_interval_of_the_mode_entropy_covers_the_truth(monkeypatch, probabilities):
+    monkeypatch.setattr(Bootstrap, "REPLICATES", 400)
     rng = np.random.default_rng(3)
     truth = scipy_stats.entropy(probabilities, base=24)
     covered = []
     for _ in range(80):
         table = modes_table(rng.choice(len(probabilities), size=100, p=probabilities))
-        estimate = stats.mode_entropy(table, "a", 24, n_boot=400)
+        estimate = stats.mode_entropy(table, "a", 24)
         covered.append(estimate.low - 1e-9 <= truth <= estimate.high + 1e-9)
     assert np.mean(covered) >= 0.86
 

@@ -133,7 +133,7 @@ def test_the_posterior_is_scipys_beta(counts, prior):
     estimate = posterior.interval(0.9)
     assert (estimate.effect, estimate.low, estimate.high) == pytest.approx((reference.mean(), *reference.interval(0.9)))
     rates = np.linspace(0.01, 0.99, 9)
-    assert posterior.density(rates) == pytest.approx(reference.pdf(rates), rel=1e-6, abs=1e-12)
+    assert posterior.belief.pdf(rates) == pytest.approx(reference.pdf(rates), rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_the_posterior_is_scipys_beta(counts, prior):
 def test_the_chance_to_be_better_is_exact(counts):
     one, other = (Posterior(*pair) for pair in counts)
     # For whole parameters there is a finite sum over successes (Miller 2015).
-    a, b, c, d = *one.parameters, *other.parameters
+    a, b, c, d = *one.belief.args, *other.belief.args
     i = np.arange(int(a))
     from scipy.special import betaln
 

@@ -29,9 +29,10 @@ def width(estimate):
     return estimate.high - estimate.low
 
 
-def test_without_differences_between_seeds_all_agree():
+def test_without_differences_between_seeds_all_agree(monkeypatch):
     row = np.random.default_rng(0).normal(0, 1, (1, 60))
-    found = [bootstrap(table(row, 0 * row), "a", "b", "score", n_boot=5000) for bootstrap in BOOTSTRAPS]
+    monkeypatch.setattr(Bootstrap, "REPLICATES", 5000)
+    found = [bootstrap(table(row, 0 * row), "a", "b", "score") for bootstrap in BOOTSTRAPS]
     assert len({estimate.effect for estimate in found}) == 1
     assert [width(estimate) for estimate in found] == pytest.approx([width(found[0])] * 3, rel=0.05)
 
@@ -45,9 +46,10 @@ def test_seeds_that_differ_widen_all_but_the_evaluation_interval():
     assert 4 * evaluation < nested <= crossed * 1.05 < 1.5 * student
 
 
-def test_the_nested_bootstrap_has_the_variance_of_theory():
+def test_the_nested_bootstrap_has_the_variance_of_theory(monkeypatch):
+    monkeypatch.setattr(Bootstrap, "REPLICATES", 20000)
     values = np.random.default_rng(2).normal(0, 1, (4, 30)) + np.arange(4)[:, None]
-    estimate = stats.nested_bootstrap(table(values, 0 * values), "a", "b", "score", level=0.6827, n_boot=20000)
+    estimate = stats.nested_bootstrap(table(values, 0 * values), "a", "b", "score", level=0.6827)
     between = values.mean(axis=1).var() / 4
     within = values.var(axis=1).mean() / values.size
     assert width(estimate) / 2 == pytest.approx(np.sqrt(between + within), rel=0.04)
@@ -119,12 +121,12 @@ def test_20_pairs_do_not_always():
 
 
 def test_our_replicates_give_the_ideal_interval_and_its_coverage_over_5000_tables():
-    rng, n, bootstrap = np.random.default_rng(4), 20, Bootstrap(0.95, 2000)
+    rng, n, bootstrap = np.random.default_rng(4), 20, Bootstrap(0.95)
 
     @cache
     def ours(wins, losses):
         values = np.repeat([1.0, -1.0, 0.0], [wins, losses, n - wins - losses])
-        return bootstrap.estimate(values.mean(), bootstrap.draws(n) @ values / n, n, 1, "starts")
+        return bootstrap.estimate(values[None], bootstrap.draws(n) @ values, "starts")
 
     inside = 0
     for _ in range(5000):
@@ -136,7 +138,8 @@ def test_our_replicates_give_the_ideal_interval_and_its_coverage_over_5000_table
     assert (ours(9, 3).low, ours(9, 3).high) == pytest.approx(ideal(9, 3, n), abs=0.051)  # one start is 0.05
 
 
-def test_three_trainings_on_100_starts_are_not_300_trials():
+def test_three_trainings_on_100_starts_are_not_300_trials(monkeypatch):
+    monkeypatch.setattr(Bootstrap, "REPLICATES", 300)
     rng = np.random.default_rng(5)
     intervals = (*BOOTSTRAPS, stats.seed_t)
     inside = np.zeros(4)
@@ -145,8 +148,7 @@ def test_three_trainings_on_100_starts_are_not_300_trials():
         success = (rng.random((2, 3, 100)) < skill).astype(float)
         rows = table(*success)
         for index, interval in enumerate(intervals):
-            options = {"n_boot": 300} if interval in BOOTSTRAPS else {}
-            estimate = interval(rows, "a", "b", "score", **options)
+            estimate = interval(rows, "a", "b", "score")
             inside[index] += (estimate.low <= 0.2 <= estimate.high) / 100
     evaluation, crossed, nested, student = inside
     assert evaluation < 0.8 < nested <= crossed

@@ -5,7 +5,6 @@ import pytest
 
 from ilbook.errors import UserError
 from ilbook.stats.sequential import step
-from ilbook.stats.sequential.base import Trial
 from ilbook.stats.sequential.savi import SaviTest, log_e
 
 
@@ -72,13 +71,11 @@ def test_running_agrees_with_simulating():
 
 
 def test_there_is_no_end_unless_one_was_planned():
-    trial = Trial(SaviTest())
-    for _ in range(60):
-        assert not trial.update(1, 1).over
-    planned = Trial(SaviTest(n_max=3))
-    assert [planned.update(1, 1).over for _ in range(3)] == [False, False, True]
-    with pytest.raises(UserError, match="ended after 3"):
-        planned.update(1, 1)
+    assert not SaviTest().run([1] * 60, [1] * 60).over
+    planned = SaviTest(n_max=3)
+    assert [planned.run([1] * t, [1] * t).over for t in (1, 2, 3)] == [False, False, True]
+    with pytest.raises(UserError, match="4 pairs were run but the test was made for 3"):
+        planned.run([1] * 4, [1] * 4)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,6 @@ ROWS = table()
         (ROWS, range(20), range(19, 40), "1 starts choose the checkpoint and report it too .19"),
         (ROWS, [], HELD_OUT, "no validation starts"),
         (ROWS, VALIDATION, [], "no held-out starts"),
-        (ROWS, [1, 1], HELD_OUT, "name one id twice"),
         (ROWS, range(30), HELD_OUT, "was not run on start 20"),
         (pd.concat([ROWS, ROWS.iloc[:1]]), VALIDATION, HELD_OUT, "start 0 twice"),
         (ROWS.assign(success=np.nan), VALIDATION, HELD_OUT, "nan for episode"),

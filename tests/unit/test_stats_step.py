@@ -5,7 +5,7 @@ import pytest
 
 from ilbook.errors import UserError
 from ilbook.stats.sequential import step
-from ilbook.stats.sequential.base import Trial, add_pair
+from ilbook.stats.sequential.base import CountTest, add_pair
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +16,11 @@ def fifty():
 @pytest.fixture(scope="module")
 def twenty():
     return step.synthesise(20, 0.1)
+
+
+def without_coin(test):
+    """The test as it is run without a generator."""
+    return CountTest([weights >= 1 for weights in test.boundaries])
 
 
 def risk(test, p, q):
@@ -78,14 +83,14 @@ def test_the_exact_curves_are_what_simulated_trials_show(twenty, rates):
         runs = [
             twenty.run(*(rng.random((2, 20)) < np.c_[rates].reshape(2, 1)), rng if coin else None) for _ in range(2000)
         ]
-        exact = twenty.stopping(*rates, coin=coin)
+        exact = (twenty if coin else without_coin(twenty)).stopping(*rates)
         assert np.mean([run.better == "second" for run in runs]) == pytest.approx(exact.second[-1], abs=0.035)
         assert np.mean([run.pairs for run in runs]) == pytest.approx(exact.mean_pairs, abs=0.35)
 
 
 def test_without_a_coin_false_alarms_are_never_more(twenty):
     for p in np.linspace(0.05, 0.95, 7):
-        careful, exact = (twenty.stopping(p, p, coin=coin).second for coin in (False, True))
+        careful, exact = (test.stopping(p, p).second for test in (without_coin(twenty), twenty))
         assert (careful <= exact + 1e-12).all()
 
 
@@ -121,25 +126,15 @@ def test_a_boundary_of_four_pairs_is_the_best_of_all_subsets():
     assert best <= value(found) + 1e-9 < best + 3  # a fraction of a state for each null at most
 
 
-def test_a_trial_goes_pair_by_pair_and_ends(twenty):
-    trial = Trial(twenty)
-    assert trial.decision.pairs == 0 and not trial.decision.over
-    decisions = []
-    while not trial.decision.over:
-        decisions.append(trial.update(0, 1))
-    assert decisions[-1] == twenty.run([0] * 20, [1] * 20)
-    assert decisions[-1].better == "second" and all(decision.better is None for decision in decisions[:-1])
-    with pytest.raises(UserError, match=f"ended after {len(decisions)} pairs"):
-        trial.update(0, 1)
-
-
-def test_no_pair_may_follow_n_max(twenty):
-    trial = Trial(twenty)
-    for _ in range(20):
-        decision = trial.update(1, 1)
-    assert decision.over and decision.better is None
-    with pytest.raises(UserError, match="new trial on new starts"):
-        trial.update(0, 1)
+def test_a_trial_may_be_asked_after_every_pair_and_ends(twenty):
+    assert not twenty.run([0], [1]).over
+    whole = twenty.run([0] * 20, [1] * 20)
+    asked = [twenty.run([0] * t, [1] * t) for t in range(1, 21)]
+    assert whole.better == "second" and whole.over and whole.pairs < 20
+    assert all(decision == whole for decision in asked[whole.pairs - 1 :])
+    assert all(decision.better is None and not decision.over for decision in asked[: whole.pairs - 1])
+    undecided = twenty.run([1] * 20, [1] * 20)
+    assert undecided.over and undecided.better is None
 
 
 @pytest.mark.parametrize(
@@ -155,13 +150,6 @@ def test_no_pair_may_follow_n_max(twenty):
 def test_streams_are_refused(twenty, first, second, message):
     with pytest.raises(UserError, match=message):
         twenty.run(first, second)
-
-
-def test_half_a_pair_is_refused(twenty):
-    with pytest.raises(UserError, match="outcome of both"):
-        Trial(twenty).update(1, None)
-    with pytest.raises(UserError, match="nan"):
-        Trial(twenty).update(1, np.nan)
 
 
 @pytest.mark.parametrize(

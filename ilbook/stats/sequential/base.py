@@ -1,10 +1,8 @@
 """Tests that may stop after every pair of episodes: how a trial is run, and its error rate and power, exactly.
 
-Both policies run from the same list of starts. After t pairs the state is (x, y), the successes of the first and of the
-second policy; a test stops in it with a probability that only t, x and y decide.
+Both policies run from the same list of starts. After t pairs the state is (x, y), the successes of the two.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +10,7 @@ import numpy as np
 
 from ilbook import used
 from ilbook.errors import UserError
-from ilbook.stats.estimate import check_rate, outcomes, paired_outcomes
+from ilbook.stats.estimate import check_rate, paired_outcomes
 
 
 @dataclass(frozen=True)
@@ -48,62 +46,34 @@ class Stopping:
         return float((1 - self.declared[:-1]).sum())
 
 
-class SequentialTest(ABC):
+class SequentialTest:
     """A rule that says after every pair whether to stop; `n_max` is None for one that may go on for ever."""
 
     n_max: int | None
 
     def __post_init__(self) -> None:
-        used.note("stats.sequential.base")
         used.note_type(type(self))
 
-    @abstractmethod
     def stop(self, first: np.ndarray, second: np.ndarray) -> tuple[float, str]:
         """Probability of stopping after these outcomes (t,), (t,), and which policy is then declared better."""
+        raise NotImplementedError
 
     def run(self, first: Sequence[float], second: Sequence[float], rng: np.random.Generator | None = None) -> Decision:
-        """The decision for two lists of outcomes (T,) of 0 and 1 on the same starts, in the order they were run."""
+        """The decision for two lists of outcomes (T,) of 0 and 1 on the same starts, in the order they were run.
+
+        What was run after the test has stopped does not count. `rng` tosses the coin of a randomised boundary; without
+        it such a boundary does not stop: a little less power, never more false alarms, no chance involved.
+        """
         one, other = paired_outcomes(first, second)
         if self.n_max is not None and len(one) > self.n_max:
-            raise UserError(
-                f"{len(one)} pairs were run but the test was made for {self.n_max}; its error rate ends there"
-            )
-        trial = Trial(self, rng)
-        for pair in zip(one, other, strict=True):
-            if trial.update(*pair).over:
+            raise UserError(f"{len(one)} pairs were run but the test was made for {self.n_max}; end the trial there")
+        for t in range(1, len(one) + 1):
+            weight, better = self.stop(one[:t], other[:t])
+            stops = weight >= 1 or (weight > 0 and rng is not None and rng.random() < weight)
+            if stops:
                 break
-        return trial.decision
-
-
-@dataclass
-class Trial:
-    """A sequential test under way, fed one pair at a time. The only thing here that changes: it may be used once.
-
-    `rng` tosses the coin of a randomised boundary. Without it such a boundary does not stop: a little less power, never
-    more false alarms, no chance involved.
-    """
-
-    test: SequentialTest
-    rng: np.random.Generator | None = None
-    decision: Decision = Decision(None, 0, (0, 0), False)  # where the trial stands
-    _pairs: list[np.ndarray] = field(default_factory=list, repr=False)
-
-    def update(self, first: float | None, second: float | None) -> Decision:
-        """Add the outcomes of both policies from the next start; a UserError for half a pair or after the end."""
-        if first is None or second is None:
-            raise UserError("a pair needs the outcome of both policies from one start; run the one that is missing")
-        if self.decision.over:
-            raise UserError(
-                f"this trial ended after {self.decision.pairs} pairs; more looks would break its error rate, "
-                "so plan a new trial on new starts"
-            )
-        self._pairs.append(outcomes([first, second], "the pair"))
-        one, other = np.transpose(self._pairs)
-        weight, better = self.test.stop(one, other)
-        stops = weight >= 1 or (weight > 0 and self.rng is not None and self.rng.random() < weight)
-        over = stops or len(one) == self.test.n_max
-        self.decision = Decision(better if stops else None, len(one), (int(one.sum()), int(other.sum())), over)
-        return self.decision
+        successes = int(one[:t].sum()), int(other[:t].sum())
+        return Decision(better if stops else None, t, successes, stops or t == self.n_max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +88,7 @@ class CountTest(SequentialTest):
         return len(self.boundaries) - 1
 
     def at(self, t: int) -> np.ndarray:
-        """Probability (t + 1, t + 1) of stopping after t pairs, by successes of the first and the second policy.
-
-        Where the second has more it is declared better, and the other way round.
-        """
+        """Probability (t + 1, t + 1) of stopping after t pairs for the policy with more successes, by those of both."""
         return self.boundaries[t]
 
     def stop(self, first: np.ndarray, second: np.ndarray) -> tuple[float, str]:
@@ -129,18 +96,13 @@ class CountTest(SequentialTest):
         x, y = int(first.sum()), int(second.sum())
         return float(self.at(len(first))[x, y]), "second" if y > x else "first"
 
-    def stopping(self, p_first: float, p_second: float, coin: bool = True) -> Stopping:
-        """When the test stops if the policies succeed with these rates, independently; exact.
-
-        Propagates the probability of every state that is not stopped yet. `coin=False`: trials without a generator.
-        """
+    def stopping(self, p_first: float, p_second: float) -> Stopping:
+        """When the test stops, with its coin, if the policies succeed with these rates, independently; exact."""
         check_rate(p_first, p_second)
-        chances = np.zeros((2, self.n_max + 1))
-        alive = np.ones((1, 1))
+        chances, alive = np.zeros((2, self.n_max + 1)), np.ones((1, 1))
         for t in range(1, self.n_max + 1):
             alive = add_pair(alive, p_first, p_second)
-            weights = self.at(t)
-            stopped = alive * (weights if coin else weights >= 1)
+            stopped = alive * self.at(t)
             chances[:, t] = np.tril(stopped, -1).sum(), np.triu(stopped, 1).sum()
             alive = alive - stopped
         return Stopping(*np.cumsum(chances, axis=1))
@@ -150,10 +112,9 @@ def add_pair(mass: np.ndarray, p_first: float | np.ndarray, p_second: float | np
     """Probabilities of the counts (..., t + 1, t + 1) after a pair more (..., t + 2, t + 2); rates scalar or (...)."""
     size = mass.shape[-1]
     p, q = (np.asarray(rate)[..., None, None] for rate in (p_first, p_second))
-    rows = np.zeros((*mass.shape[:-2], size + 1, size))
+    rows, after = (np.zeros((*mass.shape[:-2], size + 1, width)) for width in (size, size + 1))
     rows[..., :-1, :] = (1 - p) * mass
     rows[..., 1:, :] += p * mass
-    after = np.zeros((*mass.shape[:-2], size + 1, size + 1))
     after[..., :-1] = (1 - q) * rows
     after[..., 1:] += q * rows
     return after

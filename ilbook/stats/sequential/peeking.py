@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import betaln, erfc
+from scipy.special import erfc
+from scipy.stats import binom
 
 from ilbook import used
 from ilbook.errors import UserError
@@ -31,16 +32,13 @@ class PeekingTest(CountTest):
 
 
 def fisher_p(t: int) -> np.ndarray:
-    """Two-sided p-values (t + 1, t + 1) of Fisher's exact test for all counts x, y of t episodes each.
-
-    With equal n, outcomes that are as rare as the observed one or rarer are the two tails of a symmetric distribution.
-    """
+    """Two-sided p-values (t + 1, t + 1) of Fisher's exact test for all counts x, y of t episodes each."""
     used.note("stats.sequential.peeking")
     check_whole(t)
-    # By y - x along each anti-diagonal x + y: hypergeometric, given the total number of successes.
+    # Hypergeometric by y - x along each anti-diagonal x + y; symmetric, so what is as rare or rarer are its two tails.
     x, y = np.indices((t + 1, t + 1))
-    choose, both = _log_choose(t), _log_choose(2 * t)
-    mass = np.exp(choose[x] + choose[y] - both[x + y])
+    each, both = (binom.logpmf(np.arange(n + 1), n, 0.5) for n in (t, 2 * t))
+    mass = np.exp(each[x] + each[y] - both[x + y])
     tail = mass.copy()  # P(second has y or more | total)
     for row in range(1, t + 1):
         tail[row, :-1] += tail[row - 1, 1:]
@@ -54,9 +52,9 @@ def pooled_z_p(t: int) -> np.ndarray:
 
 
 def barnard_p(t: int) -> np.ndarray:
-    """Two-sided p-values (t + 1, t + 1) of Barnard's exact test (pooled z) for all counts x, y of t episodes each.
+    """Two-sided p-values (t + 1, t + 1) of Barnard's exact test for all counts x, y of t episodes each.
 
-    The probability of a |z| at least as large, at the common rate where that is most likely.
+    The probability of a pooled |z| at least as large, at the common rate where that is most likely.
     """
     extreme = np.round(np.abs(_pooled_z(t)), 9).reshape(-1)  # rounding errors must not tell equal ones apart
     order = np.argsort(-extreme, kind="stable")
@@ -67,12 +65,6 @@ def barnard_p(t: int) -> np.ndarray:
     # Equal |z| count together: all get the sum up to the last of them.
     last = np.searchsorted(-extreme[order], -extreme, side="right") - 1
     return np.minimum(p_values[last], 1.0).reshape(t + 1, t + 1)
-
-
-def _log_choose(n: int) -> np.ndarray:
-    """Logarithms (n + 1,) of n over k: with scipy's hypergeometric distribution a table takes 50 times longer."""
-    k = np.arange(n + 1)
-    return -np.log1p(n) - betaln(n - k + 1, k + 1)
 
 
 def _pooled_z(t: int) -> np.ndarray:

@@ -15,8 +15,8 @@ from ilbook.stats.sequential.base import SequentialTest, Stopping
 class SaviTest(SequentialTest):
     """Declares the second policy better when the e-process reaches 1 / alpha (Turner and Gruenwald 2023).
 
-    Any number of looks, also after having stopped and gone on, makes a false claim with probability `alpha` at most
-    in either direction. With `sides` 2 the mirrored e-process runs beside it, each with half of `alpha`.
+    Any number of looks makes a false claim with probability `alpha` at most in either direction. With `sides` 2 the
+    mirrored e-process runs beside it, each with half of `alpha`.
     """
 
     alpha: float = 0.05  # of the whole test
@@ -46,20 +46,15 @@ class SaviTest(SequentialTest):
     ) -> Stopping:
         """When the test stops within `n_max` pairs, over `n_trials` simulated trials of policies with these rates.
 
-        The e-process depends on the order of the outcomes, so that no sum over counts gives it exactly; the standard
-        error is at most 0.5 / sqrt(n_trials).
+        The order of the outcomes matters, so that no sum over counts is exact; standard error 0.5 / sqrt(n_trials).
         """
         check_rate(p_first, p_second)
         check_whole(n_max, "n_max")
-        check_whole(n_trials, "n_trials")
         first, second = rng.random((2, n_trials, n_max)) < np.array([p_first, p_second])[:, None, None]
-        reached = np.zeros((2, n_trials, n_max), dtype=bool)
-        reached[1] = log_e(first, second) >= self.threshold
-        if self.sides == 2:
-            reached[0] = log_e(second, first) >= self.threshold
+        reached = np.stack([log_e(second, first), log_e(first, second)]) >= self.threshold  # (2, trials, n_max)
+        reached[0] &= self.sides == 2
         when = np.where(reached.any(axis=2), reached.argmax(axis=2), n_max)  # (2, trials)
-        sooner = [when[side][when[side] < when[1 - side]] for side in (0, 1)]
-        stopped = np.stack([np.bincount(one + 1, minlength=n_max + 1) for one in sooner])  # (2, n_max + 1)
+        stopped = [np.bincount(mine[mine < other] + 1, minlength=n_max + 1) for mine, other in (when, when[::-1])]
         return Stopping(*(np.cumsum(stopped, axis=1) / n_trials))
 
 
@@ -67,7 +62,7 @@ def log_e(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndar
     """Logarithm (..., t) of the evidence that the second policy is better, after each pair of outcomes (..., t).
 
     Each pair multiplies the likelihood ratio of the rates estimated from the pairs before it, Beta(1, 1) means,
-    against the nearest equal rate, their mean; 1 while the second does not look better. Under the null its expectation
+    against their mean, the nearest equal rate; 1 while the second does not look better. Under the null its expectation
     is at most 1 by the inequality of the means, whatever the rates, so Ville's inequality bounds its maximum.
     """
     used.note("stats.sequential.savi")

@@ -78,19 +78,12 @@ def _most_rejected(alive: np.ndarray, budget: np.ndarray) -> np.ndarray:
     if open_.any():
         # In units of the typical budget: the solver's tolerances are absolute.
         scale = max(float(np.median(budget)), 1e-12)
-        solved = linprog(
-            -np.ones(open_.sum()),
-            A_ub=csr_array(cost[:, open_] / scale),
-            b_ub=np.maximum(budget, 0) / scale,
-            bounds=(0, 1),
-            method="highs",
-            options={"presolve": False},  # three times faster here
-        )
+        costs, limits = csr_array(cost[:, open_] / scale), np.maximum(budget, 0) / scale
+        faster = {"presolve": False}  # three times
+        solved = linprog(-np.ones(open_.sum()), costs, limits, bounds=(0, 1), options=faster)
         if solved.status != 0:
             raise RuntimeError(f"the linear program after {t} pairs was not solved: {solved.message}")
         w[open_] = solved.x
-    w = np.where(w > 1 - 1e-9, 1.0, np.where(w < 1e-9, 0.0, w))
     boundary = np.zeros((t + 1, t + 1))
-    boundary[x, y] = w
-    boundary[t - y, t - x] = w
+    boundary[x, y] = boundary[t - y, t - x] = w.round(9)
     return boundary

@@ -30,10 +30,8 @@ class Slide(Task):
     state_names, obs_names = ("x", "command"), ("x",)
     action_low, action_high = np.array([-2.0]), np.array([2.0])
 
-    def _spec(self):
-        return mujoco.MjSpec.from_string(MODEL)
-
-    def _perturb(self, spec): ...
+    def load_model(self, looks=True):
+        return mujoco.MjModel.from_xml_string(MODEL)
 
     def start(self, rng):
         return np.repeat(rng.uniform(-0.5, 0.5), 2)
@@ -54,7 +52,7 @@ class Slide(Task):
     def info(self, sim):
         return {"mode": np.where(sim.success, (sim.memory["from"] > 0).astype(int), -1)}
 
-    def render(self, states, size, nice=False):
+    def render(self, states, size=96, nice=False):
         return np.broadcast_to((100 + 50 * states[:, :1, None, None]), (len(states), size, size, 3)).astype(np.uint8)
 
 

@@ -1,11 +1,12 @@
 """What the statistics say of small inputs that were drawn once and for all."""
 
+from unittest import mock
+
 import numpy as np
 import pandas as pd
 
 from ilbook.stats import (
     estimate,
-    improvement,
     intervals,
     modes,
     paired,
@@ -24,6 +25,11 @@ from tests.golden.registry import trace
 def numbers(one):
     """What an estimate says."""
     return [one.effect, one.low, one.high, one.n, one.seeds]
+
+
+def replicates(number):
+    """Other bootstraps than of 2,000 replicates."""
+    return mock.patch.object(Bootstrap, "REPLICATES", number)
 
 
 def table(seeds=1, n=20):
@@ -72,52 +78,51 @@ def _():
 
 @trace("stats.bootstrap")
 def _():
-    made = Bootstrap(0.9, 100)
-    drawn = made.draws(3)
-    means = drawn @ [0.0, 1.0, 4.0] / 3
-    estimated = made.estimate(5 / 3, means, 3, 1, "mean")
-    return {"drawn": drawn, "middle": made.middle(means), "estimate": numbers(estimated)}
+    made, values = Bootstrap(0.9), np.array([[0.0, 1.0, 4.0]])
+    with replicates(100):
+        drawn = made.draws(3)
+    totals = drawn @ values[0]
+    estimated = made.estimate(values, totals, "starts")
+    return {"drawn": drawn, "middle": made.middle(totals / 3), "estimate": numbers(estimated)}
 
 
 @trace("stats.paired")
 def _():
     rows = table(seeds=3)
+    with replicates(500):
+        narrow = paired.paired_bootstrap(table(), "good", "fine", "score", 0.8)
     ways = (paired.paired_bootstrap, paired.evaluation_bootstrap, paired.nested_bootstrap, paired.seed_t)
     return {
         **{way.__name__: numbers(way(rows, "good", "fine", "score")) for way in ways},
-        "one training, 80 %": numbers(paired.paired_bootstrap(table(), "good", "fine", "score", 0.8, 500)),
+        "one training, 80 %": numbers(narrow),
         "claim of a difference": numbers(paired.from_table(rows, "good", "bad", "success")),
         "claim of a rate": numbers(paired.from_table(rows, "good", None, "success")),
     }
+
+
+def sign_p(wins, losses):
+    """McNemar's p-value where one policy wins so many starts, and the other so many."""
+    return pairs.mcnemar([1] * wins + [0] * losses + [1], [0] * wins + [1] * losses + [1]).p
 
 
 @trace("stats.pairs")
 def _():
     first, second = (table(n=30).query("policy == @name")["success"] for name in ("good", "bad"))
     found = [pairs.mcnemar(first, second), pairs.barnard((9, 12), (4, 10)), pairs.barnard((0, 5), (0, 9))]
-    wins = np.arange(10)
     return {
         "tests": [[one.effect, one.p, *one.n] for one in found],
-        "sign": pairs.sign_p(wins, 9 - wins),
-    }
-
-
-@trace("stats.improvement")
-def _():
-    first, second = np.random.default_rng(1).integers(0, 4, (2, 10, 3))
-    return {
-        "any against any": numbers(improvement.probability_of_improvement(first[:, 0], second[:7, 0])),
-        "tasks": numbers(improvement.probability_of_improvement(first, second)),
-        "on the same start": numbers(improvement.paired_improvement(first, second, 0.9, 500)),
+        "sign": [sign_p(wins, 9 - wins) for wins in range(10)],
     }
 
 
 @trace("stats.modes")
 def _():
     rows = table(seeds=3)
+    with replicates(500):
+        one = modes.mode_entropy(table(), "best", 3, 0.9)
     return {
         "three trainings": numbers(modes.mode_entropy(rows, "good", 5)),
-        "one": numbers(modes.mode_entropy(table(), "best", 3, 0.9, 500)),
+        "one": numbers(one),
         "no success": numbers(modes.mode_entropy(rows.assign(success=0), "good", 3)),
     }
 
@@ -127,12 +132,10 @@ def _():
     rows = table(n=40)
     compared = several.compare_all(rows, "success")
     letters = several.letters_of(compared, rows.groupby("policy")["success"].mean().to_dict())
-    over_seeds = several.compare_all_seeds(table(seeds=2), "success", 0.9)
     return {
         "pairs": " ".join(compared["first"] + ">" + compared["second"]),
         "tests": compared[["effect", "p", "adjusted", "different"]].to_numpy(float),
         "letters": " ".join(f"{name}:{held}" for name, held in letters.items()),
-        "intervals": over_seeds[["effect", "low", "high", "different"]].to_numpy(float),
         "holm": several.adjusted([0.01, 0.04, 0.03, 0.5], "holm"),
     }
 
@@ -142,7 +145,7 @@ def _():
     one, other = posterior.Posterior(7, 10), posterior.Posterior(3, 12, prior=0.5)
     return {
         "intervals": [numbers(one.interval()), numbers(other.interval(0.8))],
-        "density": one.density(np.linspace(0, 1, 11)),
+        "density": one.belief.pdf(np.linspace(0, 1, 11)),
         "better": one.better_than(other),
     }
 
@@ -167,10 +170,8 @@ def _():
     return {
         "unpaired": [power.power_unpaired(p, q, 30) for p, q in (*rates, (0.0, 0.0), (0.0, 1.0))],
         "exact": [power.exact_power(p, q, 15) for p, q in (*rates, (0.5, 0.5))],
-        "paired": [power.power_paired(p, q, 20, 0.2) for p, q in rates] + [power.power_paired(0.5, 0.5, 20, 1.0)],
         "sizes": [power.sample_size(p, q) for p, q in rates],
         "sizes in pairs": [power.sample_size_paired(p, q, 0.2) for p, q in rates],
-        "gap": [power.detectable_gap(n, base=0.4) for n in (20, 100)],
         "discordant": [power.discordant(p, q, 0.1) for p, q in rates],
     }
 
@@ -188,13 +189,13 @@ def _():
 def _():
     # Stops when the second leads by two, with a coin when it leads by one, and alike for the first.
     lead = [np.abs(np.subtract.outer(np.arange(t + 1), np.arange(t + 1))) for t in range(7)]
-    test = base.CountTest([np.clip(by - 0.5, 0, 1) for by in lead])
-    curves = {coin: test.stopping(0.4, 0.7, coin) for coin in (True, False)}
+    test, certain = base.CountTest([np.clip(by - 0.5, 0, 1) for by in lead]), base.CountTest([by >= 2 for by in lead])
+    curves = {coin: which.stopping(0.4, 0.7) for coin, which in ((True, test), (False, certain))}
     decisions = [
         test.run([1, 0, 0, 1], [1, 1, 1, 1]),
         test.run([1, 1, 1], [1, 1, 0], np.random.default_rng(1)),
         test.run([1] * 6, [1] * 6),
-        base.Trial(test).update(1, 0),
+        test.run([1], [0]),
     ]
     return {
         "first": [curve.first for curve in curves.values()],

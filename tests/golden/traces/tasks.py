@@ -8,12 +8,13 @@ from dataclasses import fields, replace
 from functools import partial
 
 import numpy as np
+from gymnasium.vector import SyncVectorEnv
 
 from ilbook import tasks
 from ilbook.tasks import arm, insert, pusht
 from ilbook.tasks.avoid import Avoid
 from ilbook.tasks.base import Task
-from ilbook.tasks.gym import TaskEnv, TaskVectorEnv
+from ilbook.tasks.gym import TaskEnv
 from ilbook.tasks.limit import limit
 from tests.golden.registry import trace
 
@@ -124,7 +125,6 @@ def happens(name: str, **shift: float) -> dict:
     """What three copies do in the scene of a task, and what is seen, judged and drawn of it."""
     kind = tasks.get(name)
     task = eval(repr(kind().shifted(**shift)), {kind.__name__: kind})  # what it says of itself makes it again
-    row = next(row for row in tasks.describe() if row["name"] == name)
     short = replace(task, max_steps=STEPS + 10)  # a push comes early
     sim, states = short.batch(3, threads=1), short.starts([0, 1, (2, 3)])
     starts = states.copy()
@@ -146,8 +146,9 @@ def happens(name: str, **shift: float) -> dict:
     rare = replace(task.shifted(push=1.0), push_chance=0.5)
     settings = [float(getattr(task, field.name)) for field in fields(task) if field.name != "shift"]
     box = [*task.action_low, *task.action_high, *np.ravel(task.weight)]
+    sizes = [task.control_hz, len(task.obs_names), len(task.action_low), task.max_speed, task.obs_limit]
     return {
-        "settings": [*settings, row["hz"], row["obs"], row["action"], task.max_speed, task.obs_limit, *box],
+        "settings": [*settings, *sizes, *box],
         "starts": starts,
         "states": np.stack(place),  # (4, 3, S)
         "judged": np.stack(judged),  # (4, flags, 3)
@@ -176,16 +177,18 @@ def limits():
 def environments():
     """Episodes that end, are cut off, and begin anew, in a task of which nothing but the adapter is to be seen."""
     task = replace(Avoid(), max_steps=4)
-    env, many, pixels = TaskEnv(task), TaskVectorEnv(task, 3, threads=1), TaskEnv(task, "pixels")
+    env, many, pixels = TaskEnv(task), SyncVectorEnv([lambda: TaskEnv(task)] * 3), TaskEnv(task, "pixels")
     seen = [env.reset(seed=1)[0], env.reset()[0], env.reset(options={"start_seed": 5})[0]]
     target, broken = np.array([0.4, 0.0]), np.array([np.nan, 0.0])
     steps = [env.step(action) for action in (target, target, broken)]
-    rows = [many.reset(seed=4)[0], many.reset(seed=[7, None, 9], options={"start_seed": [0, 1, 2]})[0]]
+    rows, own = [many.reset(seed=4)[0]], zip(many.envs, (7, None, 9), range(3), strict=True)
+    rows.append(np.stack([one.reset(seed=seed, options={"start_seed": k})[0] for one, seed, k in own]))
     judged = []
     for k in range(7):
         obs, *flags, info = many.step(np.stack([target, target, broken if k == 1 else target]))
         rows.append(obs)
-        judged.append(np.stack([*flags, *info.values()]).astype(float))
+        names = sorted(info, key=lambda name: name.startswith("_"))  # then the masks of who has it
+        judged.append(np.stack([*flags, *(info[name] for name in names)]).astype(float))
     rows.append(many.reset(options={"reset_mask": np.array([True, False, False])})[0])
     spaces = (env.observation_space, env.action_space, pixels.observation_space, many.observation_space)
     return {
