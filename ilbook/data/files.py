@@ -5,7 +5,9 @@ Both say `Episodes.meta` as JSON: an .npz in the array 'meta', a folder in `HEAD
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -54,21 +56,39 @@ def read(path: Path, columns: dict[str, int] | None = None) -> Episodes:
         raise UserError(f"{path.name}: {error}") from None
 
 
-def contents(path: Path) -> tuple[dict[str, np.ndarray], np.ndarray, dict]:
-    """Arrays, episode_ends and meta as they are stored; their values are not looked at."""
+def contents(
+    path: Path, only: set[str] | None = None, objects: bool = False
+) -> tuple[dict[str, np.ndarray], np.ndarray, dict]:
+    """Arrays, episode_ends and meta as they are stored, their values not looked at; None for arrays not in `only`.
+
+    Python objects are never loaded: an array of them is an error, or with `objects` a single empty one.
+    """
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, only)
     if not path.is_file():
         raise UserError(f"{path.name}: there is no such file; make it with 'ilbook data make {path.stem}'")
     damages = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, KeyError, AttributeError)
     with readable(path.name, ".npz of plain arrays", *damages), np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in stored.files}
+        arrays = {name: _stored(stored, name, objects) if _due(name, only) else None for name in stored.files}
     check_there(["episode_ends", "meta"], arrays, path.name)
     ends, meta = arrays.pop("episode_ends"), parse(str(arrays.pop("meta")), f"{path.name}: array 'meta'")
     return arrays, ends, meta
 
 
-def _read_folder(folder: Path) -> tuple[dict, np.ndarray, dict]:
+def _due(name: str, only: set[str] | None) -> bool:
+    return only is None or name in only or name in ("action", "episode_ends", "meta")
+
+
+def _stored(stored: np.lib.npyio.NpzFile, name: str, objects: bool) -> np.ndarray:
+    try:
+        return stored[name]
+    except ValueError as error:
+        if not objects or "Object arrays" not in str(error):
+            raise
+        return np.array(None)
+
+
+def _read_folder(folder: Path, only: set[str] | None) -> tuple[dict, np.ndarray, dict]:
     where = f"{folder.name}/{HEADER}"
     header = read_json(folder / HEADER, where)
     check_schema(header, where)
@@ -77,10 +97,11 @@ def _read_folder(folder: Path) -> tuple[dict, np.ndarray, dict]:
         stored = {name: Path(said["file"]).name for name, said in header["arrays"].items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{where}: 'episode_ends', 'meta' or 'arrays' is missing or malformed ({error})") from None
-    arrays = {}
+    arrays = dict.fromkeys(stored)
     for name, file in stored.items():
         with readable(f"{folder.name}/{file}", ".npy", ValueError, EOFError, OSError):
-            arrays[name] = np.load(folder / file, mmap_mode="r", allow_pickle=False)
+            if _due(name, only):
+                arrays[name] = np.load(folder / file, mmap_mode="r", allow_pickle=False)
     return arrays, ends, meta
 
 
@@ -93,12 +114,16 @@ def _rounded(array: np.ndarray) -> np.ndarray:
 # -- sentences about damaged files, for the readers of other formats too -----------------------------------------------
 @contextmanager
 def readable(where: str, kind: str, *damages: type[Exception]) -> Iterator[None]:
-    """What a library raises while it reads a file becomes one sentence; a missing file is told apart."""
+    """What a library raises while it reads a file becomes one sentence; what the system refuses is told apart."""
     try:
         yield
     except FileNotFoundError:
         raise UserError(f"{where} is missing; the data set is not complete") from None
     except damages as error:
+        if isinstance(error, BlockingIOError):
+            raise UserError(f"{where} is locked: another program has it open; close it there, then run again") from None
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # numpy seeks wrongly in a short one
+            raise UserError(f"{where} cannot be read: {os.strerror(error.errno)}; make it readable") from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{where}: not a readable {kind} ({reason}); it may be cut short") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from ilbook.errors import UserError
 
 QUALITY = 18  # constant rate factor; below about 18 nobody sees a difference
 KEY_FRAMES = 2  # every second frame stands alone, so that a single frame is found quickly (LeRobot's own choice)
+
+
+def is_depth(pixels: str, channels: int = 3) -> bool:
+    """Whether a film of this ffmpeg pixel format measures one value, in more than 8 bits; colours can lose some."""
+    return bool(re.search(r"\d(le|be)\b", pixels)) and (channels == 1 or pixels.startswith("gray"))
 
 
 class Writer:
@@ -48,24 +54,30 @@ class Writer:
 
 
 class Reader:
-    """Decodes one file from its beginning; frames can be taken in order only."""
+    """Decodes one file from its beginning, `shape` (H, W, 1 or 3); frames can be taken in order only."""
 
     def __init__(self, path: Path, where: str, shape: tuple[int, int, int], fps: float):
         paths.ffmpeg()  # the error where there is none
         import imageio_ffmpeg
 
         self.where, self._shape, self.position = where, shape, 0
-        self._frames = imageio_ffmpeg.read_frames(path, output_params=["-fps_mode", "passthrough"])
+        # The decoder converts to as many channels as are cut from its bytes.
+        pixels = {"pix_fmt": "gray" if shape[2] == 1 else "rgb24", "bits_per_pixel": 8 * shape[2]}
+        self._frames = imageio_ffmpeg.read_frames(path, **pixels, output_params=["-fps_mode", "passthrough"])
         with readable(where, "video", OSError, RuntimeError):
             said = next(self._frames)
         (width, height), found = said["size"], said["fps"]
         if (height, width) != shape[:2]:
             raise UserError(f"{where}: has {height} x {width} pixels, but the feature says {shape[0]} x {shape[1]}")
+        if is_depth(said["pix_fmt"], shape[2]):
+            raise UserError(
+                f"{where}: has pixels {said['pix_fmt']}, of which 8 bits would lose much; take the others with --arrays"
+            )
         if abs(found - fps) > 0.01 * fps:
             raise UserError(f"{where}: has {found:g} frames a second, but the data set says {fps:g}")
 
     def take(self, first: int, n: int, what: str) -> np.ndarray:
-        """Frames first..first + n as (n, H, W, 3); UserError if the file has fewer, saying that `what` needs them."""
+        """Frames first..first + n as (n, H, W, C); UserError if the file has fewer, saying that `what` needs them."""
         if first < self.position:
             raise UserError(f"{self.where}: {what} needs frame {first}, but those before {self.position} are read")
         frames = np.empty((n, *self._shape), np.uint8)

@@ -11,13 +11,17 @@ be written, `write(stream, path)`. One rule holds for all of them: an array that
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 from ilbook.data import manifest
-from ilbook.errors import UserError, unknown
+from ilbook.errors import UserError, listed, unknown
 from ilbook.formats import hdf5, lerobot, lerobot_read, lerobot_write, native, place, replay
 from ilbook.formats.stream import Stream, from_arrays
 
@@ -29,6 +33,7 @@ READERS = (
     (hdf5.NAME, hdf5.recognise, hdf5.stream),
 )
 FORMATS = {"lerobot": lerobot_write.write, "zarr": replay.write, "hdf5": hdf5.write}  # what `export` writes
+POINTER_BYTES = 1024  # Git LFS keeps its pointers below
 FOREIGN = (".zarr", ".zip", ".hdf5", ".h5", ".parquet")  # names that promise another format than ours
 
 
@@ -36,22 +41,24 @@ Arrays = Iterable[str] | None
 
 
 def import_(
-    source: str | Path, target: str | Path, force: bool = False, arrays: Arrays = None, fps: float | None = None
-) -> dict:
+    source: str | Path, target: str | Path, force: bool = False, arrays: Arrays = None, fps: float | None = None,
+    tolerance: float | None = None,
+) -> dict:  # fmt: skip
     """Convert a data set of any known format to our own: an .npz, or, if `target` has another name, a folder.
 
-    `arrays`: only these and 'action'. `fps`: where the source does not say. Returns what was written and what was left
-    out; UserError leaves the target as it was.
+    `arrays`: only these and 'action'. `fps`: where the source does not say. `tolerance`: seconds that timestamps may be
+    off (LeRobot only). Returns what was written and what was left out; UserError leaves the target as it was.
     """
     source, target = Path(source), Path(target)
     if target.suffix in FOREIGN:
         raise UserError(f"{target.name}: import writes .npz files or folders; to write {target.suffix} use export")
-    return _convert(_open, source, target, force, arrays, fps, native.write, as_file=target.suffix == ".npz")
+    opening = partial(_open, tolerance=tolerance)
+    return _convert(opening, source, target, force, arrays, fps, native.write, as_file=target.suffix == ".npz")
 
 
 def export(
     source: str | Path, target: str | Path, format: str, force: bool = False, arrays: Arrays = None,
-    fps: float | None = None, video: bool = False,
+    fps: float | None = None, video: bool = False, tolerance: float | None = None,
 ) -> dict:  # fmt: skip
     """Convert a data set, or the shipped one of that name, to `format`: lerobot, zarr or hdf5.
 
@@ -68,7 +75,8 @@ def export(
     # A folder of demonstrations may bear the name of a shipped set without being one itself.
     is_path = source.exists() and (_is_data(source) or str(source) not in manifest.entries())
     options = {"video": True} if video else {}
-    return _convert(_open if is_path else _open_shipped, source, target, force, arrays, fps, FORMATS[format], **options)
+    opening = partial(_open, tolerance=tolerance) if is_path else _open_shipped
+    return _convert(opening, source, target, force, arrays, fps, FORMATS[format], **options)
 
 
 def _convert(opening: Callable, source: Path, target: Path, force, arrays, fps, write: Callable, **options) -> dict:
@@ -76,14 +84,30 @@ def _convert(opening: Callable, source: Path, target: Path, force, arrays, fps, 
         raise UserError(f"arrays is a list of names, not the text {arrays!r}; write [{arrays!r}]")
     if fps is not None and not fps > 0:
         raise UserError(f"fps is {fps}; it must be a number of frames a second")
-    with place.fresh(target, force, source, _is_data) as path:
-        stream = opening(source, arrays)
-        if fps is not None:
-            stream = replace(stream, meta={**stream.meta, "fps": fps})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(stream, path, **options)
+    arrays = arrays if arrays is None else list(arrays)
+    try:
+        with place.fresh(target, force, source, _is_data) as path, closing(opening(source, arrays)) as stream:
+            if fps is not None:
+                stream = replace(stream, meta={**stream.meta, "fps": fps})
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(stream, path, **options)
+    except UserError as error:
+        if (truth := _pointed(source, str(error))) != str(error):
+            raise UserError(truth) from None
+        raise
+    left_out = {name: _pointed(source, why) for name, why in stream.left_out.items()}
     said = {"written": str(target), "episodes": len(stream.ends), "steps": stream.n_steps}
-    return {**said, "arrays": list(stream.columns), "left_out": stream.left_out, "fps": stream.meta.get("fps")}
+    return {**said, "arrays": list(stream.columns), "left_out": left_out, "fps": stream.meta.get("fps")}
+
+
+def _pointed(source: Path, said: str) -> str:
+    """What was said of a file, or, if that is a pointer which a clone without git-lfs left, that it is one."""
+    for file in source.rglob("*") if source.is_dir() else [source]:
+        small = file.name in said and file.is_file() and file.stat().st_size < POINTER_BYTES
+        if small and os.access(file, os.R_OK) and file.read_bytes().startswith(b"version https://git-lfs"):
+            where = file.relative_to(source.parent).as_posix()
+            return f"{where} is only a pointer of Git LFS; fetch the data with 'git lfs pull'"
+    return said
 
 
 def _is_data(path: Path) -> bool:
@@ -93,14 +117,20 @@ def _is_data(path: Path) -> bool:
         return False
 
 
-def _open(source: Path, arrays: Arrays) -> Stream:
+def _open(source: Path, arrays: Arrays, tolerance: float | None = None) -> Stream:
     if not source.exists():
         raise UserError(f"there is no {source}{_nearest(source)}")
-    for _, recognise, stream in READERS:
+    for name, recognise, stream in READERS:
         if recognise(source):
-            return stream(source, arrays)
+            if tolerance is None:
+                return stream(source, arrays)
+            if name != lerobot.NAME or not tolerance >= 0:
+                raise UserError(f"tolerance is {tolerance}; it is for the seconds of {lerobot.NAME} and not negative")
+            return stream(source, arrays, tolerance)
     known = ", ".join(name for name, _, _ in READERS)
-    raise UserError(f"{source} is no data set of a format known here; known are: {known}")
+    inside = [path.name for path in source.iterdir() if _is_data(path)] if source.is_dir() else []
+    hint = f"; inside there is {listed(inside, 3)}" if inside else "; unpack it" if zipfile.is_zipfile(source) else ""
+    raise UserError(f"{source} is no data set of a format known here{hint}; known are: {known}")
 
 
 def _nearest(source: Path, others: Iterable[str] = ()) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from ilbook.data.files import check_schema, check_there, read_json, readable
 from ilbook.errors import UserError
 from ilbook.formats import lerobot
 from ilbook.formats.lerobot import FLOAT, INT
-from ilbook.formats.stream import Block, Column, Stream, check_finite, check_plain, choose, rows_of
+from ilbook.formats.stream import Block, Column, Stream, check_finite, check_plain, choose, decoded, rows_of
 
 SLACK_S = 1e-4  # tolerance of a timestamp, as in the library
 
@@ -43,8 +43,11 @@ class Feature:
     column: Column
 
 
-def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
-    """Open a data set; tables are compared with each other now, their values while they are read."""
+def stream(path: Path, arrays: Iterable[str] | None = None, tolerance: float = SLACK_S) -> Stream:
+    """Open a data set; tables are compared with each other now, their values while they are read.
+
+    `tolerance`: how many seconds a timestamp may be away from the frame rate.
+    """
     info, ours = _info(path), {}
     if (path / lerobot.OURS).is_file():  # what we noted, if it was us who wrote the data set
         ours = read_json(path / lerobot.OURS, f"{path.name}/{lerobot.OURS}")
@@ -57,16 +60,23 @@ def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
     if len(texts) > 1:
         keys.setdefault("task_index", "task_index")
     where = f"{path.name}/{lerobot.INFO}"
+    wanted = keys if arrays is None else {"action", *arrays}
+    first = _first(path, [keys[name] for name in wanted if name in keys])
     features, left_out = choose(
-        keys, lambda name: _feature(said.get(keys[name]) or {}, keys[name], where, noted.get(name)), arrays, where
+        keys,
+        lambda name: _feature(said.get(keys[name]) or {}, keys[name], where, noted.get(name), first),
+        arrays,
+        where,
+        {column: f"{where} does not list it" for column in first.columns if column not in said},
     )
-    table = _episodes(path, info, [feature.key for feature in features.values() if feature.kind == "video"])
+    cameras = [feature.key for feature in features.values() if feature.kind == "video"]
+    table = _episodes(path, info, cameras, tolerance)
     meta = {**(ours.get("meta") or {}), "source": path.name, "format": "lerobot", "fps": info["fps"], "tasks": texts}
     names = {name: said[feature.key].get("names") for name, feature in features.items()}
     meta["names"] = {name: value for name, value in names.items() if value and not features[name].column.is_picture}
     meta |= {key: info[key] for key in ("robot_type",) if info.get(key)}
     columns = {name: feature.column for name, feature in features.items()}
-    blocks = partial(_blocks, path, table, features, float(info["fps"]), len(texts))
+    blocks = partial(_blocks, path, table, features, float(info["fps"]), len(texts), tolerance)
     return Stream(columns, np.array([episode.stop for episode in table]), meta, blocks, left_out)
 
 
@@ -84,8 +94,25 @@ def _info(root: Path) -> dict:
     return info
 
 
-def _feature(said: dict, key: str, where: str, noted: dict | None) -> Feature:
-    """What info.json says of a feature; UserError if it is no array of numbers. `noted`: our note of its shape."""
+class First(NamedTuple):
+    """The first file with data: what it is called, its columns, and its first row of those that are wanted."""
+
+    file: str
+    columns: list[str]
+    row: Mapping
+
+
+def _first(root: Path, keys: list[str]) -> First:
+    files = sorted(root.glob("data/*/*.parquet")) or [root / lerobot.DATA_PATH.format(**lerobot.FIRST)]
+    where = f"{root.name}/{files[0].relative_to(root).as_posix()}"
+    with _opened(files[0], where) as parquet:
+        there = parquet.schema_arrow.names
+        batches = parquet.iter_batches(1, row_groups=[0][: parquet.num_row_groups], columns=[*{*keys} & {*there}])
+        return First(where, there, next(batches, {}))
+
+
+def _feature(said: dict, key: str, where: str, noted: dict | None, first: First) -> Feature:
+    """A feature of info.json, tried on the first row; UserError if it is no array of numbers. `noted`: its shape."""
     where = f"{where}: feature '{key}'"
     try:
         kind, shape = said["dtype"], tuple(int(size) for size in said["shape"])
@@ -94,20 +121,35 @@ def _feature(said: dict, key: str, where: str, noted: dict | None) -> Feature:
     if kind in ("image", "video"):
         if len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3):
             shape = (*shape[1:], shape[0])
-        if len(shape) != 3 or shape[2] not in (1, 3) or (said.get("info") or {}).get("video.is_depth_map"):
+        more = said.get("info") or {}
+        depth = more.get("video.is_depth_map") or more.get("is_depth_map")
+        depth = depth or video.is_depth(str(more.get("video.pix_fmt")), *shape[2:3])
+        if len(shape) != 3 or shape[2] not in (1, 3) or depth:
             raise UserError(f"{where} has shape {shape}; pictures need height, width and 1 or 3 channels of 8 bits")
-        return Feature(key, kind, Column(np.dtype(np.uint8), shape))
+        column = Column(np.dtype(np.uint8), shape)
+        if kind == "image":
+            check_there([key], first.columns, first.file)
+            found = (
+                Column.of(_pictures(first.row[key], None, f"{first.file}, column '{key}'", 0)) if first.row else column
+            )
+            if found.shape != shape:
+                raise UserError(f"{where} has shape {shape}, but the first picture {found.shape}")
+            column = found
+        return Feature(key, kind, column)
     dtype = np.dtype(kind) if kind in np.sctypeDict else np.dtype(object)
     check_plain(dtype, f"{where} ({kind})")
     if noted and prod(noted["shape"]) == prod(shape):  # else edited since we wrote it
         shape = tuple(noted["shape"])
     elif shape == (1,) and key != "action" and not key.startswith("observation."):
         shape = ()  # one number a step: a vector of one for observations and actions, a plain series for the rest
+    check_there([key], first.columns, first.file)
+    if first.row:
+        _dense(first.row[key], Column(dtype, shape), f"{first.file}, column '{key}'", 0)
     return Feature(key, kind, Column(dtype, shape))
 
 
 def _blocks(
-    root: Path, table: list[Episode], features: dict[str, Feature], fps: float, n_tasks: int
+    root: Path, table: list[Episode], features: dict[str, Feature], fps: float, n_tasks: int, tolerance: float
 ) -> Iterator[Block]:
     """Read the files in order and check every row against the table of episodes."""
     ends, start = np.array([episode.stop for episode in table]), 0
@@ -117,7 +159,7 @@ def _blocks(
             stack.callback(film.close)
         in_table = {name: feature for name, feature in features.items() if name not in films}
         for file, row, batch in stack.enter_context(closing(_batches(root, table, features.values()))):
-            _check_index(file, row, batch, start, ends, fps, n_tasks)
+            _check_index(file, row, batch, start, ends, fps, n_tasks, tolerance)
             arrays = {name: _values(feature, file, row, batch) for name, feature in in_table.items()}
             first, stop = start, start + len(batch)
             while start < stop:  # one block for each episode in the batch
@@ -150,14 +192,15 @@ def _batches(root: Path, table: list[Episode], features: Iterable[Feature]) -> I
 
 def _values(feature: Feature, file: str, row: int, batch) -> np.ndarray:
     where = f"{file}, column '{feature.key}'"
-    if feature.kind == "image":
-        return _pictures(batch[feature.key], feature.column, where, row)
-    values = _dense(batch[feature.key], feature.column, where, row)
+    read = _pictures if feature.kind == "image" else _dense
+    values = read(batch[feature.key], feature.column, where, row)
     check_finite(values, where, row)
     return values
 
 
-def _check_index(file: str, row: int, batch, start: int, ends: np.ndarray, fps: float, n_tasks: int) -> None:
+def _check_index(
+    file: str, row: int, batch, start: int, ends: np.ndarray, fps: float, n_tasks: int, tolerance: float
+) -> None:
     """Compare the columns that every frame has with what must stand there."""
     said = {
         name: _dense(batch[name], column, f"{file}, column '{name}'", row) for name, column in lerobot.INDEX.items()
@@ -169,8 +212,11 @@ def _check_index(file: str, row: int, batch, start: int, ends: np.ndarray, fps: 
         _check_equal(file, name, row, said[name], must)
     # float32 seconds are coarser than the tolerance after a quarter of an hour
     seconds = frame / fps
-    slack = SLACK_S + np.spacing(seconds.astype(np.float32))
-    _check_equal(file, "timestamp", row, said["timestamp"], seconds, slack, f" s at {fps:g} frames a second")
+    slack, off = tolerance + np.spacing(seconds.astype(np.float32)), np.abs(said["timestamp"] - seconds)
+    # Further off it is no clock that is inexact, but another frame.
+    remedy = "; --tolerance S accepts a clock that is off by S seconds" if off.max(initial=0) < 0.5 / fps else ""
+    unit = f" s at {fps:g} frames a second"
+    _check_equal(file, "timestamp", row, said["timestamp"], seconds, slack, unit, remedy)
     task = said["task_index"]
     for bad in np.flatnonzero((task < 0) | (task >= n_tasks))[:1]:
         where = f"{file}, column 'task_index', row {row + bad}"
@@ -188,38 +234,24 @@ class _Film:
         """Frames of an episode, `n` from step `start` of the whole on."""
         path, begin = episode.videos[self._feature.key]
         first = start - episode.start + round(begin * self._fps)
-        *size, channels = self._feature.column.shape
         if path != self._path or self._reader.position > first:
             self.close()
-            # The decoder always gives three channels; those of a grey film are equal.
-            reader = video.Reader(self._root / path, f"{self._root.name}/{path}", (*size, 3), self._fps)
+            reader = video.Reader(self._root / path, f"{self._root.name}/{path}", self._feature.column.shape, self._fps)
             self._path, self._reader = path, reader
-        return self._reader.take(first, n, f"episode {episode.index}")[..., :channels]
+        return self._reader.take(first, n, f"episode {episode.index}")
 
     def close(self) -> None:
         if self._reader is not None:
             self._reader.close()
 
 
-def _pictures(column, wanted: Column, where: str, row: int) -> np.ndarray:
+def _pictures(column, wanted: Column | None, where: str, row: int) -> np.ndarray:
     """Decode a column of encoded pictures: structs of bytes and path."""
     import pyarrow as pa
-    from PIL import Image
 
     if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
         raise UserError(f"{where}: holds {column.type}; pictures must be structs with bytes")
-    found = np.empty((len(column), *wanted.shape), np.uint8)
-    for at, raw in enumerate(column.field("bytes").to_pylist()):
-        here = f"{where}, row {row + at}"
-        if raw is None:
-            raise UserError(f"{here}: holds no picture")
-        with readable(here, "picture", OSError, SyntaxError, ValueError):
-            picture = np.asarray(Image.open(io.BytesIO(raw)))
-        picture = picture[..., None] if picture.ndim == 2 else picture
-        if picture.shape != wanted.shape or picture.dtype != np.uint8:
-            raise UserError(f"{here}: a picture of {picture.dtype} {picture.shape}; it must be uint8 {wanted.shape}")
-        found[at] = picture
-    return found
+    return decoded(column.field("bytes").to_pylist(), where, row, wanted)
 
 
 # -- tables; every error names its row ---------------------------------------------------------------------------------
@@ -229,12 +261,8 @@ def _opened(path: Path, where: str) -> Iterator:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with readable(where, "parquet file", pa.ArrowInvalid, OSError):
-        with path.open("rb") as file:
-            if file.read(20) == b"version https://git-":
-                raise UserError(f"{where} is only a pointer of Git LFS; fetch the data with 'git lfs pull'")
-        with pq.ParquetFile(path) as parquet:
-            yield parquet
+    with readable(where, "parquet file", pa.ArrowInvalid, OSError), pq.ParquetFile(path) as parquet:
+        yield parquet
 
 
 def _tasks_of(root: Path) -> list[str]:
@@ -250,7 +278,7 @@ def _tasks_of(root: Path) -> list[str]:
     return [str(text) for text in table[name].to_pylist()]
 
 
-def _episodes(root: Path, info: dict, cameras: list[str]) -> list[Episode]:
+def _episodes(root: Path, info: dict, cameras: list[str], tolerance: float) -> list[Episode]:
     """The table of episodes, checked: complete, in order, without gap or overlap, as long in all as info.json says."""
     wanted = dict.fromkeys(("episode_index", "length", "dataset_from_index", "dataset_to_index"), INT)
     stored = ["data", *(f"videos/{camera}" for camera in cameras)]
@@ -272,10 +300,15 @@ def _episodes(root: Path, info: dict, cameras: list[str]) -> list[Episode]:
         for row in np.flatnonzero(stop <= start)[:1]:
             raise UserError(f"{where}, column 'dataset_to_index', row {row}: is {stop[row]}; no episode may be empty")
         _check_equal(where, "length", 0, said["length"], stop - start)
+        unit = f" frames at {info['fps']:g} a second"
         for camera in cameras:
-            frames = (said[f"videos/{camera}/to_timestamp"] - said[f"videos/{camera}/from_timestamp"]) * info["fps"]
-            unit = f" frames at {info['fps']:g} a second"
-            _check_equal(where, f"videos/{camera}/to_timestamp", 0, frames, stop - start, 0.5, unit)
+            begin, until = (said[f"videos/{camera}/{end}_timestamp"] * info["fps"] for end in ("from", "to"))
+            _check_equal(where, f"videos/{camera}/to_timestamp", 0, until - begin, stop - start, 0.5, unit)
+            slack = tolerance * info["fps"] + 1e-6 * begin
+            must, (chunk, file) = begin.round(), (said[f"videos/{camera}/{name}"] for name in lerobot.FIRST)
+            again = (np.diff(chunk) == 0) & (np.diff(file) == 0)  # after the episode before, in the same film
+            must[1:] = np.maximum(must[1:], np.where(again, until[:-1].round(), 0))
+            _check_equal(where, f"videos/{camera}/from_timestamp", 0, begin, must, slack, unit)
         for row in range(len(start)):
             place = {key: {name: said[f"{key}/{name}"][row] for name in lerobot.FIRST} for key in stored}
             videos = {}
@@ -297,13 +330,14 @@ def _episodes(root: Path, info: dict, cameras: list[str]) -> list[Episode]:
 
 
 def _check_equal(
-    where: str, column: str, first: int, found: np.ndarray, must: np.ndarray, slack: float = 0.0, unit: str = ""
-) -> None:
+    where: str, column: str, first: int, found: np.ndarray, must: np.ndarray, slack: float = 0.0, unit: str = "",
+    remedy: str = "",
+) -> None:  # fmt: skip
     """UserError naming the row (counted from `first`) where a column is not what the other columns and files say."""
     for row in np.flatnonzero(~(np.abs(found - must) <= slack))[:1]:
         said, due = (f"{value:g}" if isinstance(value, np.floating) else value for value in (found[row], must[row]))
         where = f"{where}, column '{column}', row {first + row}"
-        raise UserError(f"{where}: is {said}{unit}, but the other columns and files say {due}{unit}")
+        raise UserError(f"{where}: is {said}{unit}, but the other columns and files say {due}{unit}{remedy}")
 
 
 def _dense(array, column: Column, where: str, first: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Write LeRobotDataset v3.0 with pyarrow: all episodes in one table, a row group for each block, videos if asked for.
+"""Write LeRobotDataset v3.0 with pyarrow: all episodes in one table and one film a camera, if films are asked for.
 
 Pictures become PNG inside the table by default, because that loses nothing; `video=True` encodes them as h264, about
 a tenth of the size, with small errors.
@@ -16,8 +16,10 @@ from ilbook.data import video
 from ilbook.data.files import SCHEMA, write_json
 from ilbook.errors import UserError
 from ilbook.formats import lerobot
+from ilbook.formats import stream as blocks
 from ilbook.formats.stream import Block, Column, Stream
 
+MOST_WAITING = 1000  # episodes in a row group: a table of one step takes kilobytes of memory
 DEFAULT_TASK = "demonstration"
 
 
@@ -98,14 +100,19 @@ class _Writer:
                 path = self.root / lerobot.VIDEO_PATH.format(video_key=self.features[name], **lerobot.FIRST)
                 films[name] = video.Writer(path, *self.columns[name].shape[:2], self.fps)
                 stack.callback(films[name].stop)
-            rows = None
+            rows, waiting, size = None, [], 0
             for block in self.stream.watched("export"):
-                part = pa.table(self._values(block))
+                waiting.append(pa.table(self._values(block)))
                 if rows is None:
                     # Dictionaries help repeated values only; positions do not repeat.
-                    rows = pq.ParquetWriter(table, part.schema, compression="snappy", use_dictionary=False)
+                    rows = pq.ParquetWriter(table, waiting[0].schema, compression="snappy", use_dictionary=False)
                     stack.enter_context(rows)
-                rows.write_table(part)
+                # Short episodes share a row group: each takes room in the footer, whose size readers limit.
+                size += waiting[-1].nbytes
+                last = block.start + len(waiting[-1]) == self.stream.n_steps
+                if last or size >= blocks.BLOCK_BYTES or len(waiting) >= MOST_WAITING:
+                    rows.write_table(pa.concat_tables(waiting))
+                    waiting, size = [], 0
                 for name, film in films.items():
                     film.add(block.arrays[name])
             for film in films.values():

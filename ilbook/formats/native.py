@@ -25,7 +25,8 @@ def recognise(path: Path) -> bool:
 
 def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
     """Open an .npz (read whole) or a folder (memory-mapped)."""
-    return from_arrays(*files.contents(path), path.name, arrays)
+    only = None if arrays is None else set(arrays)
+    return from_arrays(*files.contents(path, only, objects=True), path.name, arrays)
 
 
 def write(stream: Stream, path: Path, as_file: bool) -> None:

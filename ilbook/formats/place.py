@@ -42,7 +42,7 @@ def fresh(target: Path, force: bool, source: Path, is_data: Callable[[Path], boo
             raise
         remove(old)
     except OSError as error:
-        reason = error.strerror or error
+        reason = str(error.strerror or error).partition("\n")[0]
         if str(error.filename or "").startswith(str(source)):
             raise UserError(f"cannot read {error.filename}: {reason}; make it readable") from error
         remedy = "free some space or make the folder writable, then run again"

@@ -15,21 +15,23 @@ from pathlib import Path
 import numpy as np
 
 from ilbook.data.files import parse, readable, write_json
-from ilbook.errors import UserError
+from ilbook.errors import UserError, listed
 from ilbook.formats.stream import Stream, from_parts
 
 NAME = "Diffusion Policy replay buffer (zarr, format 2)"
 # As in the published buffers: fast, and about as small as it gets for positions and pictures.
 COMPRESSOR = {"id": "blosc", "cname": "zstd", "clevel": 5, "shuffle": 2, "blocksize": 0}
 CHUNK_BYTES = 2**20
+ENDS = "meta/episode_ends"
 OURS = "ilbook"  # attribute of the root with what the format has no place for
 
 
 def recognise(path: Path) -> bool:
-    if path.suffix == ".zip" and zipfile.is_zipfile(path):
-        return any(name.endswith(".zarray") for name in zipfile.ZipFile(path).namelist())
-    if path.is_file():
+    if path.is_file() and not zipfile.is_zipfile(path):
         return path.name.endswith(".zarr.zip")  # a damaged one
+    if path.is_file():
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith((".zarray", "zarr.json")) for name in archive.namelist())
     return any((path / name).exists() for name in (".zgroup", ".zmetadata", "zarr.json", "data/.zgroup"))
 
 
@@ -37,19 +39,23 @@ def stream(path: Path, arrays: Iterable[str] | None = None) -> Stream:
     """Open a replay buffer; a chunk is decoded when its steps are due."""
     root, keys = _root(path)
     if _read(root, "zarr.json") is not None:
-        raise UserError(f"{path.name}: is zarr format 3; a replay buffer has format 2 (open it with zarr_format=2)")
+        raise UserError(
+            f"{path.name}: is zarr format 3; a replay buffer has format 2; write it anew with zarr_format=2"
+        )
     ours = parse(_read(root, ".zattrs") or b"{}", f"{path.name}/.zattrs").get(OURS) or {}
     order = {f"data/{name}": place for place, name in enumerate(ours.get("arrays") or [])}
     inside = sorted((key for key in keys if key.startswith("data/")), key=lambda key: (order.get(key, len(order)), key))
     found = {key[5:] if key in order else key[5:].replace("/", "."): key for key in inside}
-    ends = _Array(root, path.name, "meta/episode_ends")
+    ends = _Array(root, path.name, ENDS)
     meta = {**(ours.get("meta") or {}), "source": path.name, "format": "zarr"}
 
     def parts(name: str) -> list:
         array = _Array(root, path.name, found[name])
         return [(array.where, array)]
 
-    return from_parts(found, parts, ends[0 : ends.shape[0]], meta, path.name, arrays)
+    outside = [key for key in keys if key not in inside and key != ENDS]
+    aside = dict.fromkeys(outside, "it lies outside the group 'data'")
+    return from_parts(found, parts, ends[0 : ends.shape[0]], meta, path.name, arrays, aside=aside)
 
 
 def _root(path: Path) -> tuple[Path | zipfile.Path, list[str]]:
@@ -59,8 +65,11 @@ def _root(path: Path) -> tuple[Path | zipfile.Path, list[str]]:
     with readable(path.name, ".zip", zipfile.BadZipFile):
         archive = zipfile.ZipFile(path)
     keys = [name.removesuffix("/.zarray") for name in archive.namelist() if name.endswith("/.zarray")]
-    above = next((key.removesuffix("meta/episode_ends") for key in keys if key.endswith("meta/episode_ends")), "")
-    return zipfile.Path(archive, above), [key.removeprefix(above) for key in keys]
+    newer = [name.removesuffix("zarr.json") for name in archive.namelist() if name.endswith("zarr.json")]
+    tops = [key.removesuffix(ENDS) for key in keys if key.endswith(ENDS)] or sorted(newer, key=len)[:1] or [""]
+    if len(tops) > 1:
+        raise UserError(f"{path.name} holds {len(tops)} stores, {listed(tops)}; unpack it and import one of them")
+    return zipfile.Path(archive, tops[0]), [key.removeprefix(tops[0]) for key in keys]
 
 
 def _read(root: Path | zipfile.Path, key: str) -> bytes | None:
@@ -112,12 +121,15 @@ class _Array:
             part[:] = self._chunk((row, *place))[tuple(slice(size) for size in part.shape)]
         return whole
 
+    def _any_chunk(self) -> bool:
+        return any(not entry.name.startswith(".z") for entry in self._root.joinpath(self._key).iterdir())
+
     def _chunk(self, place: tuple[int, ...]) -> np.ndarray:
         name = self._separator.join(map(str, place))
         where = f"{self.where}: chunk {name} (from row {place[0] * self._chunks[0]})"
         if (raw := _read(self._root, f"{self._key}/{name}")) is None:
-            # Writers leave out chunks of nothing but the fill value; but actions do not rest for a whole chunk.
-            if self._fill is None or self._key == "data/action":
+            # Writers leave out chunks of nothing but the fill value; but then some actions, and the ends, are there.
+            if self._fill is None or self._key == ENDS or (self._key == "data/action" and not self._any_chunk()):
                 remedy = "copy the store again, or, if its writer left out zeros, write it with write_empty_chunks=True"
                 raise UserError(f"{where} is missing; {remedy}")
             return np.full(self._chunks, self._fill, self.dtype)

@@ -6,7 +6,8 @@ finds passes `choose`: what does not fit is left out and named, what is needed a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple, TypeVar
@@ -56,7 +57,7 @@ class Stream:
     """Columns (T, ...), ends of the episodes (E,), meta, and a function that begins to read all blocks in order.
 
     `meta` is what JSON can hold; known keys: fps, tasks (texts), names (array -> names of its dimensions). `left_out`
-    says of each array that was not taken why.
+    says of each array that was not taken why. `close` lets go of the files.
     """
 
     columns: dict[str, Column]
@@ -64,6 +65,7 @@ class Stream:
     meta: dict
     blocks: Callable[[], Iterator[Block]]
     left_out: dict[str, str] = field(default_factory=dict)
+    close: Callable[[], object] = lambda: None
 
     @property
     def n_steps(self) -> int:
@@ -85,9 +87,10 @@ class Stream:
 
 
 def choose(
-    names: Iterable[str], opened: Callable[[str], Found], arrays: Iterable[str] | None, where: str, aside=()
-) -> tuple[dict[str, Found], dict[str, str]]:
-    """Open what to take of these arrays: all but `aside`, or those in `arrays`, and always 'action'.
+    names: Iterable[str], opened: Callable[[str], Found], arrays: Iterable[str] | None, where: str,
+    aside: Mapping[str, str] = {},
+) -> tuple[dict[str, Found], dict[str, str]]:  # fmt: skip
+    """Open what to take of these arrays: all but `aside` (name -> why), or those in `arrays`, and always 'action'.
 
     `opened(name)` raises UserError for what does not fit; it is passed on where 'action' or an array in `arrays`, which
     are needed, is concerned. Returns what is taken, in the order of `names`, and why anything else is left out.
@@ -97,13 +100,11 @@ def choose(
     needed = {"action", *(arrays or ())}
     if strange := sorted(needed - set(names)):
         raise unknown("array", strange[0], names)
-    taken, left_out = {}, {}
+    taken, left_out = {}, dict(aside) if arrays is None else {}
     for name in names:
         if name in needed:
             taken[name] = opened(name)
-        elif arrays is None and name in aside:
-            left_out[name] = "taken only if --arrays names it"
-        elif arrays is None:
+        elif arrays is None and name not in left_out:
             try:
                 taken[name] = opened(name)
             except UserError as error:
@@ -125,7 +126,7 @@ def from_parts(
     arrays: Iterable[str] | None = None,
     *,
     per_episode: bool = False,
-    aside: Iterable[str] = (),
+    aside: Mapping[str, str] = {},
 ) -> Stream:
     """A stream of arrays that lie in a single part each, or in one `per_episode`; the rest as in `choose`.
 
@@ -137,13 +138,12 @@ def from_parts(
 
     def blocks():
         rows = rows_of(columns)
-        for episode, (begin, end) in enumerate(found.spans):
+        for episode, (begin, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)):
             for start in range(begin, end, rows):
                 stop = min(start + rows, end)
                 yield Block(episode, start, {name: array.read(start, stop) for name, array in taken.items()})
 
-    found = Stream(columns, ends, meta, blocks, left_out)
-    return found
+    return Stream(columns, ends, meta, blocks, left_out)
 
 
 class _Joined:
@@ -166,7 +166,8 @@ class _Joined:
                 raise UserError(f"{place} is {found.dtype} of shape {found.shape} at each step, but {other}")
             if part.shape[0] != length + more:
                 due = f"{length} actions" if per_episode else f"{length} steps, where the last of episode_ends is"
-                raise UserError(f"{place} has {part.shape[0]} rows for {due}; it must be {length + more}")
+                like = f", one more, as in {parts[0][0]}" if more else ""
+                raise UserError(f"{place} has {part.shape[0]} rows for {due}; it must be {length + more}{like}")
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Steps of one episode."""
@@ -204,4 +205,27 @@ def check_finite(array: np.ndarray, where: str, first_row: int) -> None:
     """UserError naming the first row (counted from `first_row`) that holds a value that is not finite."""
     if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
         index = tuple(np.argwhere(~finite)[0])
-        raise UserError(f"{where}, row {first_row + index[0]}: holds {array[index]}; demonstrations must be finite")
+        said = f"holds {array[index]}; demonstrations must be finite"
+        raise UserError(f"{where}, row {first_row + index[0]}: {said} (--arrays can leave out all but action)")
+
+
+def decoded(encoded: Iterable[bytes | None], where: str, first_row: int, column: Column | None = None) -> np.ndarray:
+    """Encoded pictures as (n, H, W, C); UserError naming the row of one that is not like `column`, or the first one."""
+    from PIL import Image
+
+    found = []
+    for row, raw in enumerate(encoded, first_row):
+        here = f"{where}, row {row}"
+        if raw is None:
+            raise UserError(f"{here}: holds no picture")
+        with readable(here, "picture", OSError, SyntaxError, ValueError):
+            opened = Image.open(io.BytesIO(raw))
+            # Palettes are numbers of colours; a depth picture keeps its 16 bits.
+            picture = np.asarray(opened.convert("RGB") if opened.mode == "P" else opened)
+        picture = picture[..., None] if picture.ndim == 2 else picture
+        column = column or Column.of(picture[None])
+        if Column.of(picture[None]) != column:
+            must = f"it must be {column.dtype} {column.shape}"
+            raise UserError(f"{here}: a picture of {picture.dtype} {picture.shape}; {must}")
+        found.append(picture)
+    return np.stack(found).astype(column.dtype, copy=False)

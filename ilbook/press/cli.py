@@ -38,7 +38,10 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 good, 1 something failed, 2 wrong input, 130 interrupted)."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: no kernel is left behind
+    for name in ("SIGTERM", "SIGHUP"):  # like Ctrl-C: no kernel and no temporary file is left behind
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is signal.SIG_DFL:  # else nohup, or a caller, has its own
+            signal.signal(number, signal.default_int_handler)
     try:
         arguments = _parser().parse_args(argv)
         with contextlib.redirect_stdout(sys.stderr) if arguments.json else contextlib.nullcontext():
@@ -119,8 +122,9 @@ def _parser() -> Parser:
     export.add_argument("--video", action="store_true", help="pictures as h264: smaller, with small errors (lerobot)")
     for added in (import_, export):
         added.add_argument("--force", action="store_true", help="replace the target if it exists")
-        added.add_argument("--arrays", nargs="+", metavar="A", help="only these arrays (default: all)")
+        added.add_argument("--arrays", nargs="+", metavar="A", help="only these, which must fit (default: all that do)")
         added.add_argument("--fps", type=float, help="frames a second, where the source does not say")
+        added.add_argument("--tolerance", type=float, metavar="S", help="seconds that LeRobot's timestamps may be off")
     return parser
 
 
@@ -307,20 +311,28 @@ def _data_describe(a: argparse.Namespace) -> Answer:
 def _data_import(a: argparse.Namespace) -> Answer:
     from ilbook import formats
 
-    return _converted(formats.import_(a.source, a.target, a.force, a.arrays, a.fps))
+    return _converted(formats.import_(a.source, a.target, a.force, _arrays(a), a.fps, a.tolerance))
 
 
 def _data_export(a: argparse.Namespace) -> Answer:
     from ilbook import formats
 
-    options = {"arrays": a.arrays, "fps": a.fps, "video": a.video}
+    options = {"arrays": _arrays(a), "fps": a.fps, "video": a.video, "tolerance": a.tolerance}
     return _converted(formats.export(a.source, a.target, a.format, a.force, **options))
+
+
+def _arrays(a: argparse.Namespace) -> list[str] | None:
+    """Names with blanks or commas between them."""
+    return a.arrays and [name for text in a.arrays for name in text.split(",") if name]
 
 
 def _converted(row: dict) -> Answer:
     arrays = ", ".join(row["arrays"])
     said = f"written: {row['written']}, {row['episodes']} episodes, {row['steps']} steps, arrays {arrays}"
-    return Answer(row, "\n".join([said, *(f"left out: {name} ({why})" for name, why in row["left_out"].items())]))
+    lines = [f"left out: {name} ({why})" for name, why in row["left_out"].items()]
+    return Answer(
+        row, "\n".join([said, *lines, *(["--arrays says which arrays to take and refuses misfits"] * bool(lines))])
+    )
 
 
 if __name__ == "__main__":

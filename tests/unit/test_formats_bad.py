@@ -452,6 +452,7 @@ HDF5 = {
         hdf5(lambda file: [file.pop(f"data/demo_{i}") for i in range(3)] and None),
         r"set.hdf5: has neither data/demo_0",
     ),
+    "an array called data": (replace("data", np.zeros((3, 2))), r"set.hdf5: has neither data/demo_0"),
     "truncated": (cut(""), r"set.hdf5: not a readable HDF5 file .* it may be cut short"),
     "only the beginning": (cut("", 0.01), r"set.hdf5: not a readable HDF5 file"),
     "another layout": (
@@ -519,7 +520,8 @@ TABLES = {"lerobot": LEROBOT, "zarr": ZARR, "hdf5": HDF5, "minari": MINARI, "nat
 CASES = [(kind, name) for kind, table in TABLES.items() for name in table]
 # What does not fit: refused where it is asked for, else left out and named.
 MISFITS = {
-    ("lerobot", "picture of four channels"): "side",
+    **{("lerobot", name): "side" for name in ("picture of four channels", "pictures as numbers")},
+    **{("lerobot", name): "state" for name in ("too few axes", "too many axes")},
     **{("zarr", name): "state" for name in ("wrong dtype", "unreadable dtype", "wrong shape", "unknown compressor")},
     ("zarr", "truncated description"): "state",
     **{("hdf5", name): "state" for name in ("missing column", "unequal lengths", "wrong shape", "texts")},

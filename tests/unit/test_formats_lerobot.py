@@ -85,7 +85,7 @@ def test_the_layout_is_that_of_the_format(tmp_path):
     assert (info["total_episodes"], info["total_frames"], info["total_tasks"]) == (3, 20, 2)
     assert info["features"]["observation.images.top"]["dtype"] == "video"
     table = pq.ParquetFile(tmp_path / "lr" / "data" / "chunk-000" / "file-000.parquet")
-    assert table.num_row_groups == 3  # one for each episode
+    assert table.num_row_groups == 1  # short episodes share one
     assert columns(tmp_path / "lr" / "data" / "chunk-000" / "file-000.parquet") == {
         "observation.state": pa.list_(pa.float32(), 5), "action": pa.list_(pa.float32(), 2), "timestamp": pa.float32(),
         "frame_index": pa.int64(), "episode_index": pa.int64(), "index": pa.int64(), "task_index": pa.int64(),
