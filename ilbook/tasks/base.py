@@ -10,7 +10,6 @@ from typing import ClassVar, Self
 import mujoco
 import numpy as np
 
-from ilbook import used
 from ilbook.errors import UserError, unknown
 from ilbook.tasks import perturb
 from ilbook.tasks.simulation import Simulation
@@ -88,8 +87,6 @@ class Task(ABC):
 
     def batch(self, n_copies: int = 1, threads: int | None = None) -> Simulation:
         """A simulation of `n_copies` of this task, stepped together in C++ threads; see `Simulation`."""
-        used.note_type(type(self))
-        used.note(*(f"tasks.{self.name}:{name}" for name, _ in self.shift))
         return Simulation(self, n_copies, threads)
 
     def load_model(self, looks: bool = True) -> mujoco.MjModel:
