@@ -24,7 +24,7 @@ class Task(ABC):
     """A task whose actions are target positions of position servos: of an end-effector, or of joints.
 
     A value: a variant is the same class with other numbers, as in `PushT(shift={"friction": 1.0})`, and its `repr` says
-    which. A *state* (S,) puts a copy back at rest: joint positions, then the commanded position that servos follow.
+    which. A *state* (S,) puts a copy back at rest: joint positions, first those of the servos, then what these follow.
     """
 
     shift: Mapping[str, float] = ()  # perturbation -> strength; kept as sorted pairs

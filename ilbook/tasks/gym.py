@@ -3,8 +3,10 @@
 Importing this module registers them; `gymnasium.make("ilbook.tasks.gym:ilbook/PushT-v0")` imports it first.
 """
 
+import inspect
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import ClassVar
 
@@ -47,9 +49,15 @@ class TaskEnv(gymnasium.Env):
             raise unknown("render_mode", render_mode, self.metadata["render_modes"])
         used.note("tasks.gym")
         if isinstance(task, Mapping):  # what a task becomes in the JSON of a spec, too
-            task = tasks.get(registered)(**task)
+            kind = tasks.get(registered)
+            names = [field.name for field in fields(kind)]
+            for name in task.keys() - {*names}:
+                raise unknown(f"value of {kind.name}", name, names)
+            task = kind(**task)
         self.task = task = tasks.get(task)() if isinstance(task, str) else task
-        self.task_description = type(task).__doc__.partition("\n")[0]  # for policies that follow instructions
+        if not isinstance(task, Task):
+            raise UserError(f"task is {task!r}; give its name, its values, or a task such as PushT()")
+        self.task_description = inspect.getdoc(type(task)).partition("\n")[0]  # for policies that follow instructions
         self.sim, self.render_mode, self._shown = task.batch(), render_mode, OBS_TYPES[obs_type]
         if registered:
             self._leave_ends_to_gymnasium(tasks.find(registered))

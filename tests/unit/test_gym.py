@@ -80,6 +80,14 @@ def test_episodes_end_where_gymnasium_is_told(given, expected):
         assert steps(many.envs[1]) == found
 
 
+def test_a_task_of_ones_own_is_its_kind():
+    class Mine(PushT):
+        max_speed = 0.1
+
+    env = gymnasium.make(PushT.gym_id, task=Mine(), max_episode_steps=310)
+    assert env.unwrapped.task_description == TaskEnv("pusht").task_description and steps(env)[0] == 310
+
+
 def test_made_directly_an_environment_ends_its_episodes_itself():
     assert [steps(TaskEnv(one)) for one in ("pusht", PushT(max_steps=7))] == [(300, False, True), (7, False, True)]
     assert steps(wrappers.TimeLimit(TaskEnv("pusht"), 12)) == (12, False, True)
@@ -93,6 +101,9 @@ def test_made_directly_an_environment_ends_its_episodes_itself():
         ({"task": Lift()}, "ilbook/PushT-v0 makes no lift; make ilbook/Lift-v0"),
         ({"task": "lift"}, "ilbook/PushT-v0 makes no lift; make ilbook/Lift-v0"),
         ({"task": {"shift": {"las": 1.0}}}, "unknown perturbation of pusht 'las'; nearest"),
+        ({"task": {"shfit": {"lag": 1.0}}}, "unknown value of pusht 'shfit'; nearest valid name: 'shift'"),
+        ({"task": PushT}, "task is .*PushT.*; give its name, its values, or a task such as PushT"),
+        ({"task": None}, "task is None; give its name"),
         ({"render_mode": "rgb"}, "unknown render_mode 'rgb'; nearest valid name: 'rgb_array'"),
     ],
     ids=str,
@@ -191,6 +202,8 @@ def test_observations_have_the_names_of_lerobot(kind, obs_type):
     obs, _ = env.reset(seed=0, options={"lerobot_new_rollout": True})
     assert set(obs) == {obs_type.removesuffix("_agent_pos"), "agent_pos"} and obs in env.observation_space
     sim = env.unwrapped.sim
+    servos = sim.model.jnt_qposadr[sim.model.actuator_trnid[:, 0]]
+    assert servos.tolist() == list(range(sim.nu)), "states begin with what the actions move"
     assert np.array_equal(obs["agent_pos"], sim.state[0, : sim.nu]) and len(obs["agent_pos"]) == len(kind.action_low)
     if "environment_state" in obs:
         assert np.array_equal(obs["environment_state"], sim.obs[0])
