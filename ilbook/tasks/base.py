@@ -10,7 +10,6 @@ from typing import ClassVar, Self
 import mujoco
 import numpy as np
 
-from ilbook import used
 from ilbook.errors import UserError, unknown
 from ilbook.tasks import perturb
 from ilbook.tasks.simulation import Simulation
@@ -25,7 +24,7 @@ class Task(ABC):
     """A task whose actions are target positions of position servos: of an end-effector, or of joints.
 
     A value: a variant is the same class with other numbers, as in `PushT(shift={"friction": 1.0})`, and its `repr` says
-    which. A *state* (S,) puts a copy back at rest: joint positions, then the commanded position that servos follow.
+    which. A *state* (S,) puts a copy back at rest: joint positions, first those of the servos, then what these follow.
     """
 
     shift: Mapping[str, float] = ()  # perturbation -> strength; kept as sorted pairs
@@ -88,8 +87,6 @@ class Task(ABC):
 
     def batch(self, n_copies: int = 1, threads: int | None = None) -> Simulation:
         """A simulation of `n_copies` of this task, stepped together in C++ threads; see `Simulation`."""
-        used.note_type(type(self))
-        used.note(*(f"tasks.{self.name}:{name}" for name, _ in self.shift))
         return Simulation(self, n_copies, threads)
 
     def load_model(self, looks: bool = True) -> mujoco.MjModel:

@@ -3,53 +3,98 @@
 Importing this module registers them; `gymnasium.make("ilbook.tasks.gym:ilbook/PushT-v0")` imports it first.
 """
 
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
 from typing import ClassVar
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict
 
 from ilbook import tasks, used
 from ilbook.errors import UserError, unknown
 from ilbook.tasks.base import PIXELS, Task
 
-OBS_TYPES = {"state": "obs", "pixels": "image"}  # what `Simulation.see` calls them
+SEEN = {"pixels": "image", "environment_state": "obs", "agent_pos": "state"}  # LeRobot's names -> `Simulation.see`'s
+OBS_TYPES = {
+    "state": ("environment_state",), "environment_state_agent_pos": ("environment_state", "agent_pos"),
+    "pixels": ("pixels",), "pixels_agent_pos": ("pixels", "agent_pos"),
+}  # fmt: skip
 PICTURE = 480  # side of what `render` returns
 
 
 class TaskEnv(gymnasium.Env):
-    """One copy of a task. The action is a position in metres, the reward how good the situation is, in [0, 1].
+    """One copy of a task: a name, a `Task`, or values of the `registered` one, such as `{"shift": {"lag": 1.0}}`.
 
+    The action is a position in metres, the reward how good the situation is, in [0, 1]. `gymnasium.make` ends episodes
+    at `max_episode_steps`; made directly, or with a task of fewer `max_steps` than the registered one, it does so here.
     `reset(options={"start_seed": k})` starts where `rollout.evaluate` starts for the seed k.
     """
 
     metadata: ClassVar[dict] = {"render_modes": ["rgb_array"]}
 
-    def __init__(self, task: str | Task, obs_type: str = "state", render_mode: str | None = None):
+    def __init__(
+        self,
+        task: str | Task | Mapping,
+        obs_type: str = "state",
+        render_mode: str | None = None,
+        registered: str | None = None,
+    ):
         if obs_type not in OBS_TYPES:
             raise unknown("obs_type", obs_type, OBS_TYPES)
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise unknown("render_mode", render_mode, self.metadata["render_modes"])
         used.note("tasks.gym")
+        if isinstance(task, Mapping):  # what a task becomes in the JSON of a spec, too
+            kind = tasks.get(registered)
+            names = [field.name for field in fields(kind)]
+            for name in task.keys() - {*names}:
+                raise unknown(f"value of {kind.name}", name, names)
+            task = kind(**task)
         self.task = task = tasks.get(task)() if isinstance(task, str) else task
+        if not isinstance(task, Task):
+            raise UserError(f"task is {task!r}; give its name, its values, or a task such as PushT()")
+        self.task_description = inspect.getdoc(type(task)).partition("\n")[0]  # for policies that follow instructions
         self.sim, self.render_mode, self._shown = task.batch(), render_mode, OBS_TYPES[obs_type]
+        if registered:
+            self._leave_ends_to_gymnasium(tasks.find(registered))
         self.metadata = {**self.metadata, "render_fps": round(task.control_hz)}
-        pixels = Box(0, 255, (PIXELS, PIXELS, 3), np.uint8)
-        numbers = Box(-task.obs_limit, task.obs_limit, (len(task.obs_names),), np.float64)
-        self.observation_space = pixels if obs_type == "pixels" else numbers
+        sizes = {"environment_state": len(task.obs_names), "agent_pos": self.sim.nu}
+        boxes = {name: Box(-task.obs_limit, task.obs_limit, (size,), np.float64) for name, size in sizes.items()}
+        boxes["pixels"] = Box(0, 255, (PIXELS, PIXELS, 3), np.uint8)
+        self.observation_space = self._named(boxes, Dict)
         self.action_space = Box(task.action_low.astype(np.float32), task.action_high.astype(np.float32))
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
-        """A new episode, from a random start unless `options` names one."""
+    def _leave_ends_to_gymnasium(self, kind: type[Task]) -> None:
+        """To its TimeLimit, which may have been told another number than the registered one; see `TaskEnv`."""
+        if self.task.name != kind.name:
+            raise UserError(f"{kind.gym_id} makes no {self.task.name}; make {self.task.gym_id}")
+        steps, usual = self.task.max_steps, kind.max_steps
+        if steps > usual:
+            raise UserError(
+                f"{kind.gym_id}: Gymnasium would end the episodes of max_steps={steps} after {usual} steps; "
+                f"leave out max_steps and give gymnasium.make max_episode_steps={steps}"
+            )
+        if steps == usual:
+            self.sim.max_steps = math.inf
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray | dict, dict]:
+        """A new episode, from a random start unless `options` names one; other people's options, as LeRobot's, pass."""
         super().reset(seed=seed)
         options = options or {}
-        for name in options.keys() - {"start_seed"}:
+        for name in get_close_matches("start_seed", options.keys() - {"start_seed"}):
             raise unknown("reset option", name, ["start_seed"])
         wanted = options.get("start_seed", 0)
         if not isinstance(wanted, int | np.integer) or wanted < 0:
             raise UserError(f"start_seed is {wanted!r}; give a whole number from 0 up")
-        self.sim.reset(self.task.starts([wanted]) if options else self.task.start(self.np_random)[None])
+        drawn = "start_seed" not in options
+        self.sim.reset(self.task.start(self.np_random)[None] if drawn else self.task.starts([wanted]))
         return self._now()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray | dict, float, bool, bool, dict]:
         """One control step. An action that is not finite ends the episode as a failure."""
         self.sim.step(np.asarray(action)[None])
         obs, info = self._now()
@@ -60,12 +105,23 @@ class TaskEnv(gymnasium.Env):
         """A picture (480, 480, 3), if the render mode asks for pictures."""
         return self.task.render(self.sim.state, PICTURE)[0] if self.render_mode == "rgb_array" else None
 
-    def _now(self) -> tuple[np.ndarray, dict]:
-        """What is seen, (O,) or (96, 96, 3), and the info."""
-        info = {"success": self.sim.success, "score": self.sim.score, **self.sim.info()}
-        return self.sim.see([self._shown])[self._shown][0], {name: column[0].item() for name, column in info.items()}
+    def _now(self) -> tuple[np.ndarray | dict, dict]:
+        """What is seen, and the info; `is_success` is what Stable-Baselines3 and LeRobot call `success`."""
+        seen = self.sim.see([SEEN[name] for name in self._shown])
+        obs = {name: seen[SEEN[name]][0] for name in self._shown}
+        if "agent_pos" in obs:
+            obs["agent_pos"] = obs["agent_pos"][: self.sim.nu]  # states begin with what the actions move
+        info = {"success": self.sim.success, "is_success": self.sim.success, "score": self.sim.score, **self.sim.info()}
+        return self._named(obs, dict), {name: column[0].item() for name, column in info.items()}
+
+    def _named(self, parts: dict, kind: type) -> object:
+        """What is shown of these parts: one alone as it is, several by their names."""
+        return parts[self._shown[0]] if len(self._shown) == 1 else kind({name: parts[name] for name in self._shown})
 
 
 for _task in map(tasks.find, tasks.names()):
     if _task.gym_id not in gymnasium.registry:
-        gymnasium.register(_task.gym_id, entry_point=f"{__name__}:TaskEnv", kwargs={"task": _task.name})
+        gymnasium.register(
+            _task.gym_id, f"{__name__}:TaskEnv", max_episode_steps=_task.max_steps,
+            kwargs={"task": _task.name, "registered": _task.name},
+        )  # fmt: skip

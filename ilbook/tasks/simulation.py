@@ -1,12 +1,14 @@
 """The batched core: N copies of one MuJoCo model, stepped together in C++ threads."""
 
 import os
+import weakref
 from collections.abc import Sequence
 
 import mujoco
 import numpy as np
 from mujoco import rollout
 
+from ilbook import used
 from ilbook.errors import UserError, unknown
 from ilbook.tasks.limit import limit
 
@@ -14,36 +16,30 @@ FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 CONTROL = int(mujoco.mjtState.mjSTATE_CTRL)
 PUSH = int(mujoco.mjtState.mjSTATE_QFRC_APPLIED)
 KEPT = ("physics", "command", "success", "failure", "invalid", "score", "length", "_push", "_push_begin")
+OWN = ("_pool", "_data", "_control", "_trace")  # what no copy takes over: threads, and what they write to
 
 
 class Simulation:
     """N copies of a task, made by `task.batch(n)`; `reset` puts them at states. A copy that is done stays as it is and
     costs nothing until its next reset. `success`, `failure`, `invalid` (a number that is not finite ended the episode,
-    as a failure), `score` and `length` are (N,).
+    as a failure), `score` and `length` are (N,). It can be copied, pickled, and stepped on in a fork.
     """
 
     def __init__(self, task, n_copies: int, threads: int | None):
         if n_copies < 1:
             raise UserError(f"{task.name}: n_copies is {n_copies}; a simulation needs at least one copy")
-        self.task, self.n_copies = task, n_copies
-        share = int(os.environ.get("ILBOOK_THREADS", 0))  # what the runner gave this process
-        threads = max(1, min(threads or share or os.cpu_count(), n_copies))
+        self.task, self.n_copies, self.threads = task, n_copies, threads
+        self.max_steps = task.max_steps
         self.model = task.load_model(looks=False)
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # it would hide what `_advance` looks for
         self.nq, self.nu = self.model.nq, self.model.nu
-        self._data = [mujoco.MjData(self.model) for _ in range(threads)]  # one entry a thread
-        # A pool of one thread would only add the hand-over: nthread=0 steps in the calling thread.
-        self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._pushes = task.strength("push") != 0
         inputs = CONTROL | PUSH if self._pushes else CONTROL
         self._settings = {"control_spec": inputs, "nstep": task.substeps, "skip_checks": True}
         # Which part of a control step has passed, and of which action: (K * A,), as arrays of short last axes are slow.
         self._ramp = np.repeat(np.arange(1, task.substeps + 1) / task.substeps, self.nu)
         self._columns = np.tile(np.arange(self.nu), task.substeps)
-        n_state = mujoco.mj_stateSize(self.model, FULL)
-        self._control = np.zeros((n_copies, task.substeps, self.nu + self._pushes * self.model.nv))
-        self._trace = np.zeros((n_copies, task.substeps, n_state))
-        self.physics = np.zeros((n_copies, n_state))
+        self.physics = np.zeros((n_copies, mujoco.mj_stateSize(self.model, FULL)))
         self.command = np.zeros((n_copies, self.nu))
         self.success, self.failure, self.invalid = np.zeros((3, n_copies), dtype=bool)
         self.score, self.length = np.zeros(n_copies), np.zeros(n_copies, dtype=np.int64)
@@ -52,6 +48,29 @@ class Simulation:
         self._kept = {name: getattr(self, name) for name in KEPT}  # the arrays themselves, all (N, ...)
         self._kept |= {f"memory {name}": array for name, array in self.memory.items()}
         self._unset = np.ones(n_copies, dtype=bool)  # never reset
+        self._open()
+
+    def _open(self) -> rollout.Rollout:
+        """Start the threads: at first, in a copy, and after each fork, which leaves them behind."""
+        task = self.task
+        used.note_type(type(task))
+        used.note(*(f"tasks.{task.name}:{name}" for name, _ in task.shift))
+        share = int(os.environ.get("ILBOOK_THREADS", 0))  # what the runner gave this process
+        threads = max(1, min(self.threads or share or os.cpu_count(), self.n_copies))
+        self._data = [mujoco.MjData(self.model) for _ in range(threads)]  # one entry a thread
+        self._control = np.zeros((self.n_copies, task.substeps, self.nu + self._pushes * self.model.nv))
+        self._trace = np.zeros((self.n_copies, task.substeps, self.physics.shape[1]))
+        # A pool of one thread would only add the hand-over: nthread=0 steps in the calling thread.
+        self._pool = rollout.Rollout(nthread=threads if threads > 1 else 0)
+        _opened.add(self)
+        return self._pool
+
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in vars(self).items() if name not in OWN}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._open()
 
     @property
     def state(self) -> np.ndarray:  # (N, S)
@@ -63,7 +82,7 @@ class Simulation:
 
     @property
     def done(self) -> np.ndarray:  # (N,)
-        return self.terminated | (self.length >= self.task.max_steps)
+        return self.terminated | (self.length >= self.max_steps)
 
     @property
     def terminated(self) -> np.ndarray:  # (N,) by themselves
@@ -150,7 +169,7 @@ class Simulation:
         return self.obs
 
     def _advance(self, index: np.ndarray, action: np.ndarray) -> None:
-        n, task = len(index), self.task
+        n, task, pool = len(index), self.task, self._pool or self._open()
         where = slice(None) if n == self.n_copies else index  # of all copies views do, and nothing is copied
         before = self.command[where]
         move = limit(action, before, task.action_low, task.action_high, task.max_speed / task.control_hz, task.weight)
@@ -164,7 +183,7 @@ class Simulation:
             pushed = (since >= 0) & (since < max(1, round(task.push_time * task.control_hz)))
             control[..., self.nu :] = np.where(pushed[:, None], self._push[index], 0.0)[:, None]
         mujoco.set_mjcb_time(None)  # timing each step costs a quarter of the physics; each new MjData switches it on
-        self._pool.rollout([self.model] * n, self._data, self.physics[where], control, state=trace, **self._settings)
+        pool.rollout([self.model] * n, self._data, self.physics[where], control, state=trace, **self._settings)
         last, command = trace[:, -1], command[:, -self.nu :]
         if not np.isfinite(last).all():  # the physics gave out: such a copy stays where it was
             good = np.isfinite(last).all(axis=1)
@@ -175,3 +194,15 @@ class Simulation:
         self.command[where] = command
         self.length[where] += 1
         task.judge(self, index, trace[:, :, 1 : 1 + self.nq])
+
+
+_opened: weakref.WeakSet[Simulation] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """Let go of all threads: a child would wait for ever for those that it does not have, even to end."""
+    for sim in list(_opened):
+        sim._pool = None
+
+
+os.register_at_fork(before=_close_all)

@@ -1,13 +1,19 @@
 """What every task promises: a value, the batched core made of it, and the Gymnasium environment around that."""
 
+import copy
+import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Iterable
 from dataclasses import FrozenInstanceError, replace
 
+import cloudpickle
 import gymnasium
+import joblib
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -16,7 +22,7 @@ import ilbook.tasks.gym
 from ilbook import tasks, used
 from ilbook.errors import UserError
 from ilbook.tasks.base import Task
-from ilbook.tasks.gym import TaskEnv
+from ilbook.tasks.gym import OBS_TYPES, TaskEnv
 from ilbook.tasks.limit import limit
 from ilbook.tasks.simulation import KEPT, Simulation
 
@@ -506,8 +512,176 @@ def test_wrong_shapes_and_too_early_steps_are_refused(task):
         sim.step(np.zeros(sim.nu))
 
 
+# -- copies and forks -------------------------------------------------------------------------------------------------
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda one: pickle.loads(pickle.dumps(one)),
+    "cloudpickle": lambda one: pickle.loads(cloudpickle.dumps(one)),
+}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_a_copied_simulation_goes_on_bit_for_bit(any_task, copied):
+    """Also one whose servos lag, whose push is under way, whose model somebody changed, and that is done in part."""
+    actions, sim = wander(any_task, 34, 6), any_task.batch(6, threads=2)
+    sim.model.opt.timestep *= 0.5
+    unset = copied(sim)
+    sim.reset(any_task.starts(range(6)))
+    steps = 6
+    if any_task.strength("push"):
+        steps = next(k for k, action in enumerate(actions) if pushed_now(sim).any() or sim.step(action) is None)
+    else:
+        run(sim, actions[:steps])
+    sim.step(np.where(np.arange(6)[:, None] == 2, np.nan, actions[steps]))
+    other = copied(sim)
+    assert other.task == sim.task and len(other._data) == 2 and other._pool is not sim._pool
+    before = look(sim)
+    there = run(other, actions[steps + 1 :])
+    assert np.array_equal(look(sim), before), "they share nothing"
+    assert np.array_equal(run(sim, actions[steps + 1 :]), there)
+    saved = sim.save()
+    assert all(np.array_equal(array, saved[name], equal_nan=True) for name, array in other.save().items())
+    other.reset(any_task.starts(range(6)))  # and its arrays are still those that it keeps
+    assert np.array_equal(look(other), look(started(any_task, range(6))))
+    with pytest.raises(UserError, match="copy 0 has no start yet; call reset before step"):
+        unset.step(actions[0])
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+@pytest.mark.parametrize("wrapped", [True, False], ids=["make", "TaskEnv"])
+@pytest.mark.parametrize("task", SHIFTED, ids=repr)
+def test_a_copied_environment_goes_on_bit_for_bit(task, copied, wrapped):
+    """With its generator, its spaces' generators, and how many steps Gymnasium has counted."""
+    lag = {"shift": {"lag": 1.0}}
+    env = gymnasium.make(task.gym_id, task=lag, max_episode_steps=20) if wrapped else TaskEnv(task)
+    env.reset(seed=3)
+    env.action_space.seed(5)
+    for action in wander(task, 12, 1):
+        env.step(action[0])
+    other = copied(env)
+    for _ in range(2):
+        happened = []
+        for one in (env, other):
+            steps, ended = [], False
+            while not ended:
+                steps.append(one.step(one.action_space.sample()))
+                ended = steps[-1][2] or steps[-1][3]
+            happened.append((steps, one.reset()[0]))
+        (one, one_start), (two, two_start) = happened
+        assert len(one) == len(two) and np.array_equal(one_start, two_start)
+        for left, right in zip(one, two, strict=True):
+            assert np.array_equal(left[0], right[0]) and left[1:] == right[1:]
+    assert other.unwrapped.np_random_seed == 3 and str(other.spec) == str(env.spec)
+
+
+def test_simulations_travel_to_other_processes():
+    sims = [started(task, [1, 2], threads=2) for task in SHIFTED]
+    jobs = [(sim, wander(sim.task, 10, 2)) for sim in sims]
+    there = joblib.Parallel(n_jobs=2)(joblib.delayed(run)(*job) for job in jobs)
+    assert all(np.array_equal(run(*job), seen) for job, seen in zip(jobs, there, strict=True))
+
+
+def test_a_copy_announces_its_task():
+    """In whatever process it wakes up: results name what really ran."""
+    packed = pickle.dumps(NOMINAL[0].shifted(lag=1.0).batch())
+    with used.collected() as parts:
+        pickle.loads(packed)
+    assert parts == {f"tasks.{NOMINAL[0].name}", f"tasks.{NOMINAL[0].name}:lag"}
+
+
+def in_a_fork(work) -> object:
+    """What `work` returns in a forked child, which has half a minute; else None."""
+    (ours, theirs), seen = multiprocessing.Pipe(), None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and newer: other threads may hold locks
+        child = os.fork()
+    if not child:
+        try:
+            theirs.send(work())
+        except BaseException as error:
+            theirs.send(error)
+        finally:
+            os._exit(0)
+    if ours.poll(30):
+        seen = ours.recv()
+    else:
+        os.kill(child, 9)
+    os.waitpid(child, 0)
+    return seen
+
+
+def test_a_simulation_is_stepped_in_a_fork(any_task):
+    sim, actions = started(any_task, range(4), threads=2), wander(any_task, 20, 4)
+    run(sim, actions[:5])
+    there = in_a_fork(lambda: run(sim, actions[5:]))
+    assert there is not None, "the child waits for threads that it does not have"
+    assert np.array_equal(run(sim, actions[5:]), there), "and the parent goes on"
+
+
+def test_forks_of_forks_and_of_unused_simulations(task):
+    sims = [started(task, range(3), threads=3) for _ in range(2)]
+    actions = wander(task, 6, 3)
+    here = run(started(task, range(3)), actions)
+
+    def deeper():
+        run(sims[0], actions)
+        return in_a_fork(lambda: [run(sims[1], actions), sims.clear()][0])  # it also lets them go
+
+    assert np.array_equal(in_a_fork(deeper), here)
+
+
+def test_a_fork_while_another_thread_steps(task):
+    """The thread goes on with what it has; the child, which lacks it, has other simulations to step."""
+    busy, idle, stop = started(task, range(4), threads=2), started(task, range(4), threads=2), threading.Event()
+
+    def work():
+        while not stop.is_set():
+            busy.reset(task.starts(range(4)))
+            run(busy, wander(task, 5, 4))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        there = [in_a_fork(lambda: run(copy.deepcopy(idle), wander(task, 5, 4))) for _ in range(5)]
+    finally:
+        stop.set()
+        thread.join(30)
+    assert not thread.is_alive() and all(np.array_equal(seen, there[0]) for seen in there) and there[0] is not None
+
+
+@pytest.mark.parametrize("end", ["sim.step(a)", "del sim", "sim = None; import gc; gc.collect()", "pass"])
+def test_a_forked_child_ends_as_any_other(end):
+    """Python frees what is left when it ends, pools of threads with it."""
+    code = f"""import os, sys, numpy as np
+from ilbook.tasks.avoid import Avoid
+sim, a = Avoid().batch(4, threads=2), np.zeros((4, 2))
+sim.reset(Avoid().starts(range(4)))
+sim.step(a)
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+{end}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_of_every_kind_step_what_they_are_given(method):
+    task = NOMINAL[0]
+    sim, actions = started(task, range(4), threads=2), wander(task, 8, 4)
+    sim.step(actions[0])
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        there = pool.apply_async(_stepped, (sim, actions)).get(120)
+    assert np.array_equal(there, _stepped(sim, actions))
+
+
+def _stepped(sim: Simulation, actions: np.ndarray) -> np.ndarray:
+    for action in actions:
+        sim.step(action)
+    return sim.state
+
+
 # -- Gymnasium --------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("obs_type", ["state", "pixels"])
+@pytest.mark.parametrize("obs_type", OBS_TYPES)
 def test_gymnasium_finds_nothing_to_complain_about(task, obs_type):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -530,7 +704,7 @@ def test_env_gives_the_numbers_of_the_task(any_task):
         assert (reward, terminated, truncated) == (sim.reward[0], sim.terminated[0], sim.truncated[0])
         assert terminated == (sim.success[0] or sim.failure[0]) and (terminated or truncated) == sim.done[0]
         assert (info["success"], info["score"]) == (sim.success[0], sim.score[0])
-        assert set(info) == {"success", "score", *sim.info()}
+        assert set(info) == {"success", "is_success", "score", *sim.info()} and info["is_success"] is info["success"]
         if terminated or truncated:
             break
     assert sim.done[0] or any_task.max_steps > len(actions)
@@ -579,6 +753,7 @@ def test_gymnasium_steps_several_side_by_side(task):
         ({"start_seed": 1.5}, "start_seed is 1.5; give a whole number"),
         ({"start_seed": -1}, "start_seed is -1; give a whole number"),
         ({"start_seed": [1, 2]}, r"start_seed is \[1, 2\]; give a whole number"),
+        ({"startseed": 1, "lerobot_new_rollout": True}, "unknown reset option 'startseed'; nearest"),
     ],
 )
 def test_wrong_options_are_refused(options, sentence):

@@ -7,6 +7,7 @@ are short, because contact doubles small differences. Of what pictures show, the
 from dataclasses import fields, replace
 from functools import partial
 
+import gymnasium
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
@@ -177,23 +178,26 @@ def limits():
 def environments():
     """Episodes that end, are cut off, and begin anew, in a task of which nothing but the adapter is to be seen."""
     task = replace(Avoid(), max_steps=4)
-    env, many, pixels = TaskEnv(task), SyncVectorEnv([lambda: TaskEnv(task)] * 3), TaskEnv(task, "pixels")
+    env = gymnasium.make(Avoid.gym_id, task={"max_steps": 4}, disable_env_checker=True)
+    many, pixels = SyncVectorEnv([lambda: TaskEnv(task)] * 3), TaskEnv(task, "pixels")
     seen = [env.reset(seed=1)[0], env.reset()[0], env.reset(options={"start_seed": 5})[0]]
     target, broken = np.array([0.4, 0.0]), np.array([np.nan, 0.0])
     steps = [env.step(action) for action in (target, target, broken)]
+    twins = ("is_success", "_is_success")  # another name of success
     rows, own = [many.reset(seed=4)[0]], zip(many.envs, (7, None, 9), range(3), strict=True)
     rows.append(np.stack([one.reset(seed=seed, options={"start_seed": k})[0] for one, seed, k in own]))
     judged = []
     for k in range(7):
         obs, *flags, info = many.step(np.stack([target, target, broken if k == 1 else target]))
         rows.append(obs)
-        names = sorted(info, key=lambda name: name.startswith("_"))  # then the masks of who has it
+        names = [name for name in info if name not in twins]
+        names.sort(key=lambda name: name.startswith("_"))  # then the masks of who has it
         judged.append(np.stack([*flags, *(info[name] for name in names)]).astype(float))
     rows.append(many.reset(options={"reset_mask": np.array([True, False, False])})[0])
     spaces = (env.observation_space, env.action_space, pixels.observation_space, many.observation_space)
     return {
         "one": [*seen, *(step[0] for step in steps)],
-        "one judged": [[*step[1:4], *step[4].values()] for step in steps],
+        "one judged": [[*step[1:4], *(step[4][name] for name in step[4] if name not in twins)] for step in steps],
         "many": np.stack(rows),
         "many judged": np.stack(judged),
         "spaces": [float(space.low.sum() + space.high.sum()) for space in spaces],
