@@ -9,3 +9,6 @@ __version__ = "0.1.0"
 # It has to stand before torch is imported, which the runner, whose notebooks inherit it, makes sure of.
 if "OMP_WAIT_POLICY" not in os.environ:  # whoever chose a policy meant it
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+if "MUJOCO_GL" in os.environ:  # with a value that does not suit this machine, `import mujoco` would fail
+    import ilbook.draw  # noqa: F401
