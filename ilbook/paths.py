@@ -28,9 +28,9 @@ def root() -> Path:
     )
 
 
-def build() -> Path:
+def build(top: Path | None = None) -> Path:
     """Where everything is put that is made: `$ILBOOK_BUILD`, else build/ in the repository, which may be read-only."""
-    return root() / (os.environ.get("ILBOOK_BUILD") or "build")
+    return (top or root()) / (os.environ.get("ILBOOK_BUILD") or "build")
 
 
 def make_folder(path: Path) -> Path:

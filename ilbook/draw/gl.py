@@ -12,7 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from ilbook.draw import LIBRARIES, OFF, missing, passed_over
+from ilbook import LIBRARIES, OFF, missing, passed_over
 from ilbook.errors import unknown
 
 APT_PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"

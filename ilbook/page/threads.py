@@ -17,7 +17,7 @@ class Threads:
 
     def __init__(self, most: int):
         self.most = most
-        self._then = self._times()
+        self._then = self.times()
 
     def look(self) -> None:
         """Look again, if the last time was a second ago; a training calls it a hundred times."""
@@ -25,7 +25,7 @@ class Threads:
             return
         import torch
 
-        before, self._then = self._then, self._times()
+        before, self._then = self._then, self.times()
         elapsed, all_busy, own = (now - old for now, old in zip(self._then, before, strict=True))
         free = (os.cpu_count() or 1) - (all_busy - own) / elapsed
         wanted = min(self.most, max(1, round(free)))
@@ -33,7 +33,7 @@ class Threads:
             torch.set_num_threads(wanted)
 
     @staticmethod
-    def _times() -> tuple[float, float, float]:
+    def times() -> tuple[float, float, float]:
         """Seconds: now, of all cores at work since the machine started, of this process."""
         import psutil
 

@@ -72,7 +72,7 @@ class Job:
             **os.environ,
             **dict.fromkeys(THREAD_VARIABLES, str(self.threads)),
             "ILBOOK_ROOT": str(self.plan.root),
-            "ILBOOK_BUILD": str(build()),
+            "ILBOOK_BUILD": str(build(self.plan.root)),
             "ILBOOK_OUT": str(self.scratch / "out"),
             "ILBOOK_TOKEN": self.plan.key,
             "ILBOOK_FRESH": "1" if self.fresh else os.environ.get("ILBOOK_FRESH", ""),

@@ -34,8 +34,8 @@ def write(plan: Plan, scratch: Path) -> None:
     clean(
         book,
         {
-            str(scratch / "out"): f"build/{plan.out.relative_to(build())}",
-            str(build()): "build",
+            str(scratch / "out"): f"build/{plan.out.relative_to(build(plan.root))}",
+            str(build(plan.root)): "build",
             f"{root}/": "",
             root: ".",
         },

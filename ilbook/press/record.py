@@ -51,7 +51,7 @@ class Plan:
     @property
     def folder(self) -> Path:
         """Where executed notebooks of this profile lie."""
-        return build() / "executed" / self.profile
+        return build(self.root) / "executed" / self.profile
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class Plan:
     @property
     def out(self) -> Path:
         """The folder of the run: result.json, provenance.json, videos."""
-        return build() / "runs" / self.notebook.id / (self.profile + self.variant)
+        return build(self.root) / "runs" / self.notebook.id / (self.profile + self.variant)
 
     def left(self) -> dict[str, str]:
         """What a finished run left for others to read: name of each file -> its hash."""
