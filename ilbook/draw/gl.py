@@ -71,7 +71,7 @@ def choose() -> Backend:
                 return Backend(name, f"{said}; {passed_over}" if passed_over else said, "")
             said = why if drawn else said
         failures.append(f"{name.upper()}: {said}")
-    detail = "no OpenGL backend works here (" + "; ".join(failures) + ")"
+    detail = "no OpenGL backend works here (" + "; ".join([*failures, *filter(None, [passed_over])]) + ")"
     return Backend("none", detail, f"unset {source}" if wish else INSTALL)
 
 

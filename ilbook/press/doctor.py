@@ -120,7 +120,7 @@ def _busy() -> tuple[str, str]:
     before = Threads.times()
     time.sleep(LOOK_S)
     elapsed, busy, own = (now - then for now, then in zip(Threads.times(), before, strict=True))
-    taken = (busy - own) / elapsed
+    taken = max(busy - own, 0.0) / elapsed
     detail = f"other programs take {taken:.1f} of {cores()} cores"
     if taken <= MOST_BUSY:
         return detail, ""

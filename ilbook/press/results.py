@@ -15,6 +15,7 @@ from ilbook.press.notebook import Notebook
 
 PROFILES = ("lecture", "full")  # smoke evaluates nothing
 UNDECIDED = "not evaluated"
+ASKED = ("notebook", "profile", "seed")  # what a result says of the run that gave it
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,8 @@ def published() -> Iterator[Published]:
         page, result = pages.get(path.parent.name), both["result"]
         stale = "its notebook is gone"
         if page:
-            asked = {
-                "notebook": page.stem,
-                "profile": path.stem,
-                "seed": versions.notebook_parameters(page).get("seed"),
-            }
-            other = [f"it is of {name} {result.get(name)}" for name in asked if result.get(name) != asked[name]]
+            asked = {"seed": 0, **versions.notebook_parameters(page), "notebook": page.stem, "profile": path.stem}
+            other = [f"it is of {name} {result.get(name)}" for name in ASKED if result.get(name) != asked[name]]
             stale = "; ".join(other) or why_stale(both["provenance"], versions.notebook_key(page))
         yield Published(path.parent.name, path.stem, result, both["provenance"], stale)
 
