@@ -139,6 +139,6 @@ def _prepare(name: str) -> str:
     return ""
 
 
-if __name__ == "__main__":  # status 0 when frames can be drawn by OpenGL
+if __name__ == "__main__":  # status 0 when frames can be drawn by OpenGL, 2 when an installation would help
     print(report())
-    sys.exit(choose().name == "none")
+    sys.exit(0 if choose().name != "none" else 2 if choose().fix == INSTALL else 1)
