@@ -4,6 +4,8 @@ PY := $(VENV)/bin/python
 ILBOOK := $(VENV)/bin/ilbook
 # Written last, so that a half-made environment does not count: where the environment was made, then the lock.
 MADE := $(VENV)/.made
+# Everything that is made goes there; where this folder may not be written, set it to another one.
+BUILD := $(or $(ILBOOK_BUILD),build)
 PROFILE ?= lecture
 PIP_ARGS ?=
 UPGRADE ?=
@@ -31,7 +33,7 @@ endif
 
 # Any change of the lock starts from nothing: upgrading MuJoCo in place leaves files of two versions behind.
 $(MADE): requirements.lock pyproject.toml
-	@mkdir -p build; set -e; \
+	@mkdir -p "$(BUILD)"; set -e; \
 	if test -x $(PY) && { echo "made in $(CURDIR)"; cat requirements.lock; } | cmp -s - $(MADE); then \
 	  echo "env: requirements.lock is unchanged, checking $(VENV)"; \
 	else \
@@ -44,17 +46,17 @@ $(MADE): requirements.lock pyproject.toml
 	  echo "env: making $(VENV) with $$($$python -V)"; \
 	  rm -rf $(VENV); $$python -m venv $(VENV); \
 	fi; \
-	echo "env: installing requirements.lock with pip, two minutes or so (log: build/pip.log)"; \
-	$(PY) $(PIP) install --progress-bar off $(PIP_ARGS) -r requirements.lock > build/pip.log 2>&1 & pid=$$!; \
+	echo "env: installing requirements.lock with pip, two minutes or so (log: $(BUILD)/pip.log)"; \
+	$(PY) $(PIP) install --progress-bar off $(PIP_ARGS) -r requirements.lock > "$(BUILD)/pip.log" 2>&1 & pid=$$!; \
 	trap 'kill $$pid; exit 130' INT TERM; \
 	while kill -0 $$pid 2>/dev/null; do \
 	  sleep 1; \
 	  if test -t 1; then printf '\r     %s of %s packages fetched, then unpacked ' \
-	    "$$(grep -c '(from -r' build/pip.log)" "$$(grep -c == requirements.lock)"; fi; \
+	    "$$(grep -c '(from -r' "$(BUILD)/pip.log")" "$$(grep -c == requirements.lock)"; fi; \
 	done; \
 	if test -t 1; then printf '\r%55s\r' ''; fi; \
 	wait $$pid || { $(SHOW_LOG); exit 1; }; \
-	$(PY) $(PIP) install --no-deps --no-build-isolation -e . >> build/pip.log 2>&1 || { $(SHOW_LOG); exit 1; }; \
+	$(PY) $(PIP) install --no-deps --no-build-isolation -e . >> "$(BUILD)/pip.log" 2>&1 || { $(SHOW_LOG); exit 1; }; \
 	{ echo "made in $(CURDIR)"; cat requirements.lock; } > $(MADE).new; mv $(MADE).new $(MADE)
 
 # The lock is made with Python 3.11, so that one comes first; then the newest.
@@ -64,12 +66,12 @@ FIND_PYTHON = for candidate in python3.11 python3.13 python3.12 python3; do \
 
 # pip writes hundreds of lines: they go to a log, and after a failure its end is shown without the routine.
 SHOW_LOG = grep -Ev '^(WARNING: Location|Collecting|Processing|Requirement already| +Downloading| +Using cached)' \
-	  build/pip.log | cut -c 1-300 | tail -n 20 >&2; \
-	  echo "make: the installation failed; above is the end of build/pip.log" >&2
+	  "$(BUILD)/pip.log" | cut -c 1-300 | tail -n 20 >&2; \
+	  echo "make: the installation failed; above is the end of $(BUILD)/pip.log" >&2
 
 gl: env ## make sure that frames can be drawn: install Mesa's EGL with apt when that is possible
-	@report="$$($(PY) -m ilbook.draw.gl)" && { echo "gl: $$report"; exit 0; }; \
-	if test -n "$$ILBOOK_GL$$MUJOCO_GL" || ! { $(SUDO); }; then echo "gl: $$report"; \
+	@report="$$($(PY) -m ilbook.draw.gl)"; \
+	if test $$? != 2 || ! { $(SUDO); }; then echo "gl: $$report"; \
 	else $(call APT,gl,$(GL_PACKAGES)); echo "gl: $$($(PY) -m ilbook.draw.gl)"; fi
 
 # A font as well: without one a page has no words, and another width.
@@ -80,10 +82,10 @@ browser: env ## make sure that tests can look at pages: install Chromium with ap
 
 # Whether apt may be used, and how.
 SUDO = command -v apt-get > /dev/null && { test "$$(id -u)" = 0 || { sudo -n true 2> /dev/null && sudo=sudo; }; }
-APT = echo "$(1): installing $(2) (log: build/apt.log)"; mkdir -p build; \
+APT = echo "$(1): installing $(2) (log: $(BUILD)/apt.log)"; mkdir -p "$(BUILD)"; \
 	{ $$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-	  $(2); } > build/apt.log 2>&1 \
-	|| echo "$(1): apt-get could not install them (build/apt.log says why); going on without"
+	  $(2); } > "$(BUILD)/apt.log" 2>&1 \
+	|| echo "$(1): apt-get could not install them ($(BUILD)/apt.log says why); going on without"
 
 run: gl ## the opening notebook: demonstrations, a policy, its test and its film, in about three minutes
 	$(ILBOOK) run 01_first_policy --profile $(PROFILE)
@@ -116,21 +118,26 @@ lint: env ## style of the code and rules of the notebooks
 
 # Pins that are there stay, unless UPGRADE names the package (UPGRADE=pandas) or says all.
 lock: ## write requirements.lock again from pyproject.toml (Python 3.11; UPGRADE=name or UPGRADE=all)
-	@mkdir -p build; set -e; \
-	echo "lock: resolving pyproject.toml in a clean environment (build/lock)"; \
-	python3.11 -m venv --clear build/lock; \
-	test "$(UPGRADE)" = all || grep -iv '^\($(or $(UPGRADE),#)\)==' requirements.lock > build/constraints.txt; \
-	test "$(UPGRADE)" != all || : > build/constraints.txt; \
-	build/lock/bin/python $(PIP) install --progress-bar off -c build/constraints.txt '.[book,dev]' > build/pip.log 2>&1 \
+	@mkdir -p "$(BUILD)"; set -e; \
+	echo "lock: resolving pyproject.toml in a clean environment ($(BUILD)/lock)"; \
+	python3.11 -m venv --clear "$(BUILD)/lock"; \
+	test "$(UPGRADE)" = all || grep -iv '^\($(or $(UPGRADE),#)\)==' requirements.lock > "$(BUILD)/constraints.txt"; \
+	test "$(UPGRADE)" != all || : > "$(BUILD)/constraints.txt"; \
+	"$(BUILD)/lock/bin/python" $(PIP) install --progress-bar off -c "$(BUILD)/constraints.txt" '.[book,dev]' \
+	  > "$(BUILD)/pip.log" 2>&1 \
 	  || { $(SHOW_LOG); exit 1; }; \
 	{ echo "# What pyproject.toml asks for (base, book, dev), resolved with Python 3.11 in a clean environment."; \
 	  echo "# Made by: make lock (UPGRADE=name moves one pin, UPGRADE=all every pin). Do not edit by hand."; \
-	  build/lock/bin/python $(PIP) freeze --all --exclude pip --exclude ilbook 2>/dev/null | sed 's/+cpu$$//'; \
-	} > build/requirements.lock; \
-	mv build/requirements.lock requirements.lock; rm -rf build/lock; \
+	  "$(BUILD)/lock/bin/python" $(PIP) freeze --all --exclude pip --exclude ilbook 2>/dev/null | sed 's/+cpu$$//'; \
+	} > "$(BUILD)/requirements.lock"; \
+	mv "$(BUILD)/requirements.lock" requirements.lock; rm -rf "$(BUILD)/lock"; \
 	echo "lock: $$(grep -c == requirements.lock) packages pinned in requirements.lock"
+
+# A folder of the reader's own may hold other things than ours.
+MADE_IN_BUILD = executed runs by-hand trained teleop home stage book book.log site site-smoke pip.log apt.log
 
 clean: ## remove what was made: build/ (executed notebooks, trainings, the site) and caches; keeps .venv
 	@echo "clean: removing build/ and caches; $(VENV) stays (to remove it: rm -r $(VENV))"
 	@rm -rf build dist ilbook.egg-info .pytest_cache .ruff_cache .hypothesis
+	@test -z "$$ILBOOK_BUILD" || for name in $(MADE_IN_BUILD); do rm -rf "$$ILBOOK_BUILD/$$name"; done
 	@find ilbook tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +

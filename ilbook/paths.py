@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from ilbook.errors import UserError
@@ -27,6 +28,23 @@ def root() -> Path:
     )
 
 
+def build(top: Path | None = None) -> Path:
+    """Where everything is put that is made: `$ILBOOK_BUILD`, else build/ in the repository, which may be read-only."""
+    return (top or root()) / (os.environ.get("ILBOOK_BUILD") or "build")
+
+
+def make_folder(path: Path) -> Path:
+    """The folder at `path` for what is made, there or made now; UserError if nothing can be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        why = "" if os.access(path, os.W_OK) else "you may not write there"
+    except OSError as error:
+        why = error.strerror
+    if why:
+        raise UserError(f"cannot use the folder {path}: {why}; set ILBOOK_BUILD to a folder of your own, or correct it")
+    return path
+
+
 def write_file(path: Path, content: str | bytes) -> None:
     """Write all of `content` or nothing: to a temporary name beside `path`, then renamed over it."""
     payload = content.encode() if isinstance(content, str) else content
@@ -41,7 +59,8 @@ def write_file(path: Path, content: str | bytes) -> None:
             "then run again"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing may be written, nothing may be removed: the first error counts
+            temporary.unlink()
 
 
 def ffmpeg() -> str:

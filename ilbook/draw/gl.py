@@ -5,7 +5,6 @@ present and still abort.
 """
 
 import contextlib
-import ctypes
 import functools
 import importlib.util
 import os
@@ -13,13 +12,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from ilbook import LIBRARIES, OFF, missing, passed_over
 from ilbook.errors import unknown
 
-LIBRARIES = {"egl": "libEGL.so.1", "osmesa": "libOSMesa.so.8", "glfw": None}  # in the order in which they are tried
 APT_PACKAGES = "libegl1 libegl-mesa0 libgl1-mesa-dri libopengl0"
 INSTALL = f"install Mesa's EGL and its software driver (Debian, Ubuntu: sudo apt-get install -y {APT_PACKAGES})"
 TIMEOUT_S = 60  # the slowest first frame seen, on a busy laptop, took 6 s
-OFF = ("disable", "disabled", "off", "false", "0")  # what MuJoCo itself takes for "no rendering"
 
 # Everything inside one try, and no clean-up at the end: a broken driver also fails while it is taken down.
 PROBE = """
@@ -69,11 +67,11 @@ def choose() -> Backend:
         said = _missing(name)
         if not said:
             drawn, said = _probe(name)
-            if drawn:
-                _prepare(name)
-                return Backend(name, said, "")
+            if drawn and not (why := _prepare(name)):
+                return Backend(name, f"{said}; {passed_over}" if passed_over else said, "")
+            said = why if drawn else said
         failures.append(f"{name.upper()}: {said}")
-    detail = "no OpenGL backend works here (" + "; ".join(failures) + ")"
+    detail = "no OpenGL backend works here (" + "; ".join([*failures, *filter(None, [passed_over])]) + ")"
     return Backend("none", detail, f"unset {source}" if wish else INSTALL)
 
 
@@ -100,11 +98,7 @@ def _missing(name: str) -> str:
     if name == "glfw":
         seen = sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
         return "" if seen else "no display"
-    try:
-        ctypes.CDLL(LIBRARIES[name])  # unlike find_library this follows LD_LIBRARY_PATH and conda
-    except OSError:
-        return f"{LIBRARIES[name]} is not installed"
-    return ""
+    return missing(name)
 
 
 def _probe(name: str) -> tuple[bool, str]:
@@ -121,19 +115,30 @@ def _probe(name: str) -> tuple[bool, str]:
     return (True, last) if child.returncode == 0 else (False, last.partition(". ")[0].rstrip("."))
 
 
-def _prepare(name: str) -> None:
-    """Make this process ready to draw with a backend, also a `mujoco` that has read the old value of `MUJOCO_GL`."""
-    changed, os.environ["MUJOCO_GL"] = os.environ.get("MUJOCO_GL") != name, name
+def _prepare(name: str) -> str:
+    """Make this process ready to draw with a backend, also a `mujoco` that has read the old value of `MUJOCO_GL`.
+
+    Why it cannot be, or "".
+    """
+    before = {variable: os.environ.get(variable) for variable in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    os.environ |= {"MUJOCO_GL": name} | ({} if name == "glfw" else {"PYOPENGL_PLATFORM": name})
     reader = sys.modules.get("mujoco.rendering.classic.gl_context")
-    if changed and reader:
-        importlib.reload(reader)
+    try:
+        if reader and before["MUJOCO_GL"] != name:
+            importlib.reload(reader)
+    except Exception as error:  # whatever PyOpenGL raises for a platform that is not the one it has loaded
+        for variable, value in before.items():
+            os.environ.pop(variable)
+            os.environ |= {} if value is None else {variable: value}
+        return f"another process draws with it, this one cannot ({type(error).__name__}: {error})"
     # Triton, which torch's CUDA build brings along, and the driver both carry LLVM with names that clash: when the
     # driver is loaded first, the first optimiser that torch makes ends the process.
     if importlib.util.find_spec("triton"):
         with contextlib.suppress(Exception):  # a broken triton is torch's to report
             importlib.import_module("triton")
+    return ""
 
 
-if __name__ == "__main__":  # status 0 when frames can be drawn by OpenGL
+if __name__ == "__main__":  # status 0 when frames can be drawn by OpenGL, 2 when an installation would help
     print(report())
-    sys.exit(choose().name == "none")
+    sys.exit(0 if choose().name != "none" else 2 if choose().fix == INSTALL else 1)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import atexit
 import functools
+import math
 import os
+import queue
+import signal
 import threading
+import time
 import warnings
-from multiprocessing.pool import ThreadPool
+from concurrent.futures import Future
+from contextlib import suppress
 
 import mujoco
 import numpy as np
@@ -19,6 +24,12 @@ from ilbook.errors import UserError
 
 OPEN = 8  # contexts at a time: each takes 11 MB and more, and opens anew in 20 ms
 SHADOW = 1024  # pixels a side of the map of shadows in nice pictures; 2048 would halve the speed
+FORK_PATIENCE = 5.0  # s for what takes a millisecond
+PATIENCE = 30.0  # s without a picture; the slowest scene known, 322,000 triangles, takes 1 s for one
+HANGS = (
+    "OpenGL does not answer: another renderer of this process, such as a mujoco.Renderer or a glfw window, has failed "
+    "or holds it; restart the kernel and let ilbook draw first, or set ILBOOK_GL=none to draw without OpenGL"
+)
 LAMP = 0.6  # share of the camera's light that comes from the side in nice pictures
 
 
@@ -54,6 +65,8 @@ class Renderer(Pictures):
         while len(_opened) >= OPEN:
             _opened.pop(0)._close()
         side = self.samples * self.size
+        if _hangs():
+            raise UserError(HANGS)
         try:
             self._renderer = mujoco.Renderer(self.model, side, side, max_geom=1000)
         except Exception as error:
@@ -84,6 +97,7 @@ class Renderer(Pictures):
                 self._light(self._renderer.scene)
             self._renderer.render(out=self._large)
             row[:] = self._averaged(self._large)
+            _heard[0] = time.monotonic()
         self.model.geom_rgba[:, 3] = opacity
         return out
 
@@ -130,23 +144,68 @@ def _renderer(scene, size: int, nice: bool, process: int) -> Pictures:
 
 # -- one thread owns every OpenGL context, because a context belongs to the thread that made it ------------------------
 _opened: list[Renderer] = []  # those with a context, the oldest first; only that thread changes it
+_heard = [math.inf]  # when that thread last began a task or ended a picture; inf while it has nothing to do
 _starting = threading.Lock()
 
 
 def _in_gl_thread(task, *arguments):
-    """The result of `task`, called in the thread of the contexts."""
+    """The result of `task`, called in the thread of the contexts. UserError if that thread hangs."""
     if _lost():
         raise UserError("OpenGL does not survive a fork; start this process with the method 'spawn'")
     with _starting:
-        pool = _pool()
-    return pool.apply(task, arguments)
+        todo, answer = _todo(os.getpid()), Future()
+    todo.put((answer, task, arguments))
+    while not answer.done():
+        if time.monotonic() - _heard[0] > PATIENCE:
+            raise UserError(HANGS)
+        with suppress(TimeoutError):
+            answer.exception(1.0)
+    return answer.result()
 
 
 @functools.cache
-def _pool() -> ThreadPool:
-    pool = ThreadPool(1)  # a daemon, which is still there when exit handlers run
-    atexit.register(pool.close)
-    return pool
+def _hangs() -> bool:
+    """Whether a renderer that failed before, without a context, has left mujoco waiting for itself: for ever, and with
+    Python's lock in its hands, so that no other thread could tell. A forked child tries. Called before all contexts.
+    """
+    if not hasattr(os, "fork"):
+        return False
+    with warnings.catch_warnings(action="ignore"):  # a fork beside threads: this child takes nothing of theirs
+        child = os.fork()
+    if child == 0:
+        try:
+            mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), 100)  # fails at once, or never
+        finally:
+            os._exit(0)
+    end = time.monotonic() + FORK_PATIENCE
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            return bool(os.waitpid(child, 0))
+        time.sleep(0.001)
+    return False
+
+
+@functools.cache
+def _todo(process: int) -> queue.SimpleQueue:
+    """What the thread of the contexts is to do: (answer, task, arguments).
+
+    A daemon is still there when exit handlers run. No pool of multiprocessing: it needs a writable /dev/shm.
+    """
+    todo = queue.SimpleQueue()
+
+    def work() -> None:
+        while True:
+            answer, task, arguments = todo.get()
+            _heard[0] = time.monotonic()
+            try:
+                answer.set_result(task(*arguments))
+            except BaseException as error:  # the caller's to handle
+                answer.set_exception(error)
+            _heard[0] = math.inf
+
+    threading.Thread(target=work, daemon=True).start()
+    return todo
 
 
 def _lost() -> bool:
@@ -156,5 +215,6 @@ def _lost() -> bool:
 
 def _close_all() -> None:
     """Free the contexts in their thread, when the process ends."""
-    if not _lost():
-        _in_gl_thread(lambda: [one._close() for one in _opened])
+    with suppress(UserError):  # a thread that hangs frees nothing
+        if not _lost():
+            _in_gl_thread(lambda: [one._close() for one in _opened])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ilbook import used
 from ilbook.errors import UserError, unknown
 from ilbook.page.threads import Threads
-from ilbook.paths import root, write_file
+from ilbook.paths import build, make_folder, write_file
 from ilbook.rollout import EVALUATED, WALL_TIME
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ T = TypeVar("T")
 PROFILES = ("smoke", "lecture", "full")
 MOST_ROWS = 1000  # result tables are committed: a summary belongs there, not every step of every episode
 SEEDS_APART = 1000  # run seed 3 trains with 3000, 3001, ...: no two run seeds share a training seed, nor a start
+MOST_SEED = 2**22 - 1  # so that every seed which follows from it stays below numpy's limit of 2**32
 STARTS = {"test": 100_000, "validation": 200_000}  # what is chosen on one list is judged on the other
 SMOKE_BANNER = (
     "> **Smoke profile.** This run only shows that every cell works: trainings are cut to a few steps, "
@@ -54,6 +55,13 @@ def check_profile(name: object) -> str:
     if name not in PROFILES:
         raise unknown("profile", name, PROFILES)
     return str(name)
+
+
+def check_seed(seed: object) -> int:
+    """`seed` if a run can have it, else the error that says which seeds there are."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
+        raise UserError(f"seed {seed!r} is not a whole number from 0 to {MOST_SEED}; choose one, such as 0")
+    return seed
 
 
 @dataclass(eq=False)
@@ -84,17 +92,11 @@ class Run:
                 f"notebook id {notebook!r} is not a file stem such as '01_first_policy'; correct Run.start(...)"
             )
         check_profile(profile)
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**22:
-            raise UserError(f"seed {seed!r} is not a whole number from 0 to {2**22 - 1}; choose one, such as 0")
+        check_seed(seed)
         given = os.environ.get("ILBOOK_OUT")
-        out = Path(given) if given else root() / "build" / "runs" / notebook / profile
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot make the output folder {out}: {error.strerror}; make its parent writable"
-            ) from error
-        run = cls(notebook, profile, seed, out, _threads(), _key=versions.key_of_run(notebook))
+        # Not where the runner puts its results: what a reader tries must not pass for one of them.
+        out = Path(given) if given else build() / "by-hand" / notebook / profile
+        run = cls(notebook, profile, seed, make_folder(out), _threads(), _key=versions.key_of_run(notebook))
         _settle(run.threads, seed)
         if profile == "smoke":
             _show(SMOKE_BANNER)

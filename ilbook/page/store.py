@@ -21,7 +21,7 @@ from ilbook import used
 from ilbook.errors import UserError
 from ilbook.page import fingerprint, versions
 from ilbook.page.threads import Threads
-from ilbook.paths import root
+from ilbook.paths import build
 
 if TYPE_CHECKING:
     import torch
@@ -92,7 +92,7 @@ def train(
     for job in jobs:
         parts = _key_parts(job)
         key = versions.digest(parts)
-        entry = root() / "build" / "trained" / f"{re.sub('[ ,]+', '-', job.name)}-{key[:12]}"
+        entry = build() / "trained" / f"{re.sub('[ ,]+', '-', job.name)}-{key[:12]}"
         if os.environ.get("ILBOOK_FRESH") == "1":
             said.append("training again: asked for by ILBOOK_FRESH")
         elif found := _load(entry, job):

@@ -18,7 +18,7 @@ class Threads:
     """
 
     def __init__(self, most: int):
-        self.most, self._then = most, self._times()
+        self.most, self._then = most, self.times()
 
     def look(self) -> None:
         """Look again, if the last time was a second ago; a training calls it a hundred times."""
@@ -26,13 +26,14 @@ class Threads:
             return
         import torch
 
-        before, self._then = self._then, self._times()
+        before, self._then = self._then, self.times()
         elapsed, busy, own = (now - old for now, old in zip(self._then, before, strict=True))
         free = (os.cpu_count() or 1) - (busy - own) / elapsed
         torch.set_num_threads(min(self.most, max(1, round(free))))
 
     @staticmethod
-    def _times() -> tuple[float, float, float]:
+    def times() -> tuple[float, float, float]:
         """Seconds: now, of all cores at work since the machine started, of this process."""
         cores, own = psutil.cpu_times(), psutil.Process().cpu_times()
-        return time.monotonic(), cores.user + cores.system, own.user + own.system
+        busy = cores.user + cores.system + getattr(cores, "nice", 0.0)
+        return time.monotonic(), busy, own.user + own.system

@@ -155,7 +155,7 @@ def commit() -> str | None:
     """The commit of the repository, with "+" where a file that may matter differs from it; None outside git."""
     run = partial(subprocess.check_output, cwd=root(), stderr=subprocess.DEVNULL, text=True, timeout=20)
     try:
-        changed = run(["git", "status", "--porcelain", "--", *MATTERS])
+        changed = run(["git", "--no-optional-locks", "status", "--porcelain", "--", *MATTERS])
         return run(["git", "rev-parse", "--short=12", "HEAD"]).strip() + ("+" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -4,7 +4,10 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,18 +17,22 @@ from ilbook.draw import gl
 from ilbook.errors import UserError
 
 LEAST_DISK_GB = 1.0  # executed notebooks, trainings and the site take about a third of it
-FEW = 4  # wrong packages named in one line
+FEW = 4  # wrong packages, or busy programs, named in one line
+LOOK_S = 1.0  # for which the other programs are watched
+MOST_BUSY = 0.5  # cores that they may take
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ILBOOK_THREADS")
 
 
 def checks() -> list[dict[str, Any]]:
     """One row per check: {check, ok, detail, fix}; `fix` is "" where all is well. Never raises for a bad machine."""
     rows = []
-    for check in (_packages, _gl, _video, _threads, _disk):
+    for check in (_packages, _gl, _temp, _video, _threads, _busy, _build, _home, _git, _disk):
         try:
             detail, fix = check()
         except UserError as error:
             detail, fix = str(error), "correct this and run `ilbook doctor` again"
+        except Exception as error:  # a machine so sick that the check itself broke
+            detail, fix = f"{type(error).__name__}: {error}", "correct this and run `ilbook doctor` again"
         rows.append({"check": check.__name__[1:], "ok": not fix, "detail": detail, "fix": fix})
     return rows
 
@@ -100,8 +107,71 @@ def _threads() -> tuple[str, str]:
     return detail, ""
 
 
+def _busy() -> tuple[str, str]:
+    """Other programs make trainings slower, and times that are measured mean nothing."""
+    import psutil
+
+    from ilbook.page.threads import Threads
+
+    def watched() -> list[psutil.Process]:
+        return list(psutil.process_iter(["pid", "name", "cpu_percent"], ad_value=0.0))  # percent since the last call
+
+    watched()
+    before = Threads.times()
+    time.sleep(LOOK_S)
+    elapsed, busy, own = (now - then for now, then in zip(Threads.times(), before, strict=True))
+    taken = max(busy - own, 0.0) / elapsed
+    detail = f"other programs take {taken:.1f} of {cores()} cores"
+    if taken <= MOST_BUSY:
+        return detail, ""
+    others = sorted((one.info for one in watched() if one.pid != os.getpid()), key=lambda info: -info["cpu_percent"])
+    most = ", ".join("{name} ({pid}) {cpu_percent:.0f} %".format(**info) for info in others[:FEW])
+    return f"{detail}: {most}", "end them or wait: trainings take longer meanwhile, and measured times mean nothing"
+
+
+def _build() -> tuple[str, str]:
+    return _folder(
+        paths.build(), "set ILBOOK_BUILD to a folder of your own, where pages, trainings and results go then"
+    )
+
+
+def _temp() -> tuple[str, str]:
+    try:
+        return tempfile.gettempdir(), ""
+    except FileNotFoundError as error:
+        return error.strerror, "set TMPDIR to a folder of your own"
+
+
+def _home() -> tuple[str, str]:
+    """Jupyter and matplotlib keep files at home; `ilbook run` makes one for its kernels where there is none."""
+    home, fix = os.path.expanduser("~"), "set HOME to a folder of your own"
+    if home == "~":
+        return f"HOME is not set, and user {os.getuid()} has no name here", fix
+    return _folder(Path(home), fix)
+
+
+def _folder(folder: Path, fix: str) -> tuple[str, str]:
+    """A folder in which files can be made, or which can be made; nothing is written to find out."""
+    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    good = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    return (str(folder), "") if good else (f"{folder} cannot be written", fix)
+
+
+def _git() -> tuple[str, str]:
+    """A result names its commit; git tells none of a repository that belongs to somebody else."""
+    top = paths.root()
+    if not (top / ".git").exists() or not shutil.which("git"):
+        return "no git, or no repository: results name no commit", ""
+    done = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=top, capture_output=True, text=True)
+    if done.returncode == 0:
+        return f"commit {done.stdout.strip()}", ""
+    said = (done.stderr.strip().splitlines() or ["no message"])[0]
+    return f"results will name no commit: {said}", f"type: git config --global --add safe.directory {top}"
+
+
 def _disk() -> tuple[str, str]:
-    free = shutil.disk_usage(paths.root()).free / 1e9
+    there = next(one for one in (paths.build(), *paths.build().parents) if one.exists())
+    free = shutil.disk_usage(there).free / 1e9
     if free < LEAST_DISK_GB:
         return f"{free:.2f} GB free", f"free {LEAST_DISK_GB:.0f} GB; `make clean` removes what can be made again"
     return f"{free:.0f} GB free", ""

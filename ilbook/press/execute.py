@@ -1,5 +1,6 @@
 """Execute notebooks with papermill: several at a time, resumable, each one once per content key."""
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from ilbook.errors import UserError
 from ilbook.page.run import check_profile
-from ilbook.paths import root
+from ilbook.paths import build, make_folder, root
 from ilbook.press import doctor, ledger, record
 from ilbook.press import notebook as notebooks
 from ilbook.press.layout import GOOD
@@ -40,7 +41,7 @@ def run(
     """
     check_profile(profile)
     for name, value in (("jobs", jobs), ("timeout", timeout)):
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:  # nor nan
             raise UserError(f"--{name} {value:g} is not possible; give a number above 0")
     top = root()
     plans = [record.plan(top, path, profile, seed, list(overrides)) for path in notebooks.choose(top, ids)]
@@ -73,12 +74,16 @@ def run(
             say(f"{plan.name}: running again, because {changed} changed")
         waiting.append(plan)
     if waiting:
+        make_folder(waiting[0].folder)
+        _have_home()
         jobs = min(jobs, len(waiting))
         threads = max(1, doctor.cores() // jobs)
         say(f"Running {len(waiting)} of {len(plans)} notebooks ({profile}), {jobs} at a time, threads each: {threads}")
         _run_all(waiting, jobs, (threads, timeout or LIMITS[profile], fresh, progress), done)
     for plan in plans if publish else ():
         if rows[plan.name]["status"] in GOOD:
+            if not record.load(plan)[0]:
+                raise UserError(f"what lies in {plan.out} is no longer the result of {plan.name}; run it again")
             file = ledger.publish(plan.out, plan.notebook.id, profile)
             say(f"{plan.name}: published as {file.relative_to(top)}")
     return [rows[plan.name] for plan in plans]
@@ -100,6 +105,15 @@ def _run_all(plans: list[Plan], jobs: int, settings: tuple, done: Callable[[Plan
             for job in todo.values():
                 job.stop()
             pool.shutdown(cancel_futures=True)
+
+
+def _have_home() -> None:
+    """Jupyter, IPython and matplotlib keep files at home: where there is no home to write in, one in the build folder.
+
+    Containers run as a user without a name, and home is then nowhere, or the root of the file system.
+    """
+    if not os.access(os.path.expanduser("~"), os.W_OK):
+        os.environ["HOME"] = str(make_folder(build() / "home"))
 
 
 def _sweep(folder: Path) -> None:

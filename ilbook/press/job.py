@@ -20,6 +20,7 @@ from papermill.exceptions import PapermillExecutionError, strip_color
 from traitlets import default
 
 from ilbook.errors import UserError
+from ilbook.paths import build
 from ilbook.press import page, record
 from ilbook.press.doctor import THREAD_VARIABLES
 from ilbook.press.record import Plan
@@ -71,6 +72,7 @@ class Job:
             **os.environ,
             **dict.fromkeys(THREAD_VARIABLES, str(self.threads)),
             "ILBOOK_ROOT": str(self.plan.root),
+            "ILBOOK_BUILD": str(build(self.plan.root)),
             "ILBOOK_OUT": str(self.scratch / "out"),
             "ILBOOK_TOKEN": self.plan.key,
             "ILBOOK_FRESH": "1" if self.fresh else os.environ.get("ILBOOK_FRESH", ""),
@@ -131,6 +133,10 @@ class Job:
             result = {}
         if result.get("token") != plan.key:
             return "incomplete", "nothing ran after it, and run.finish(), the last cell of all, wrote no result"
+        asked = {"notebook": plan.notebook.id, **{name: plan.parameters[name] for name in ("profile", "seed")}}
+        if other := [f"{name} {result[name]}" for name in asked if result.get(name, asked[name]) != asked[name]]:
+            given = f"Run.start({plan.notebook.id!r}, profile, seed)"
+            return "failed", f"the result is of {', '.join(other)}, and not what was asked for; begin with {given}"
         self.claims = result["claims"]
         page.write(plan, self.scratch)
         shutil.rmtree(plan.out, ignore_errors=True)

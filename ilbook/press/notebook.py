@@ -127,11 +127,15 @@ def choose(root: Path, names: list[str]) -> list[Path]:
         raise UserError(f"there is no notebook under {root / 'notebooks'}; run this inside a clone of the book")
     if len(by_id) < len(found):
         raise UserError(f"only {len(by_id)} of {len(found)} notebooks have a name of their own; rename the others")
-    stems = {name: Path(name).name.removesuffix(".ipynb") for name in names}
-    for name, stem in stems.items():
-        if stem not in by_id:
-            raise unknown("notebook", name, by_id)
-    return [by_id[stem] for stem in dict.fromkeys(stems.values())] or found
+    by_path = {path.resolve(): path for path in found}
+    chosen = {name: by_id.get(name) or by_path.get(Path(name).resolve()) for name in names}
+    for name in (name for name, path in chosen.items() if path is None):
+        if Path(name).exists():
+            raise UserError(
+                f"{name} is no page of this book; give an id, or the path of a page under {root / 'notebooks'}"
+            )
+        raise unknown("notebook", name, by_id)
+    return list(dict.fromkeys(chosen.values())) or found
 
 
 def parameters(notebook: Notebook) -> dict[str, object]:
@@ -150,6 +154,8 @@ def override(notebook: Notebook, settings: list[str]) -> dict[str, object]:
     typed: dict[str, object] = {}
     for setting in settings:
         name, _, text = setting.partition("=")
+        if name in typed:
+            raise UserError(f"{name} is given twice, the second time as {text}; leave one out")
         if name not in valid:
             raise unknown(f"parameter of {notebook.id}", name, valid)
         default = valid[name]
@@ -158,7 +164,13 @@ def override(notebook: Notebook, settings: list[str]) -> dict[str, object]:
         except (ValueError, SyntaxError):
             value = text
         typed[name] = float(value) if type(default) is float and type(value) is int else value
-        if type(typed[name]) is not type(default):
+        if not _alike(typed[name], default):
             wanted = type(default).__name__
             raise UserError(f"--set {setting} is not of type {wanted}; give a value such as {name}={default!r}")
     return typed
+
+
+def _alike(value: object, default: object) -> bool:
+    """Whether a value is of the type of another, and what it holds, if it holds anything, of the types in that one."""
+    inside = {type(one) for one in default} if isinstance(default, list | tuple) else ()
+    return type(value) is type(default) and (not inside or {type(one) for one in value} <= inside)

@@ -12,6 +12,7 @@ import nbformat
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
+from ilbook.paths import build
 from ilbook.press import myst
 from ilbook.press.record import Plan
 
@@ -30,7 +31,15 @@ def write(plan: Plan, scratch: Path) -> None:
     """Write page.ipynb and page.html into `scratch` from its raw.ipynb."""
     book = nbformat.read(scratch / "raw.ipynb", as_version=4)
     root = str(plan.root)
-    clean(book, {str(scratch / "out"): str(plan.out.relative_to(root)), f"{root}/": "", root: "."})
+    clean(
+        book,
+        {
+            str(scratch / "out"): f"build/{plan.out.relative_to(build(plan.root))}",
+            str(build(plan.root)): "build",
+            f"{root}/": "",
+            root: ".",
+        },
+    )
     nbformat.write(book, scratch / "page.ipynb")
     (scratch / "page.html").write_text(html(book, plan), encoding="utf-8")
 

@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path
 
 import ilbook
+from ilbook.page.run import check_seed
 from ilbook.page.versions import digest, sha, without_docstrings
-from ilbook.paths import write_file
+from ilbook.paths import build, write_file
 from ilbook.press import notebook as notebooks
 from ilbook.press.notebook import Notebook
 
@@ -50,7 +51,7 @@ class Plan:
     @property
     def folder(self) -> Path:
         """Where executed notebooks of this profile lie."""
-        return self.root / "build" / "executed" / self.profile
+        return build(self.root) / "executed" / self.profile
 
     @property
     def name(self) -> str:
@@ -59,7 +60,12 @@ class Plan:
     @property
     def out(self) -> Path:
         """The folder of the run: result.json, provenance.json, videos."""
-        return self.root / "build" / "runs" / self.notebook.id / (self.profile + self.variant)
+        return build(self.root) / "runs" / self.notebook.id / (self.profile + self.variant)
+
+    def left(self) -> dict[str, str]:
+        """What a finished run left for others to read: name of each file -> its hash."""
+        files = (self.file(".ipynb"), self.file(".html"), self.out / "result.json", self.out / "provenance.json")
+        return {path.name: sha(path.read_bytes()) for path in files if path.is_file()}
 
     def file(self, ending: str) -> Path:
         """The executed notebook (".ipynb"), the page (".html") or the record (".json")."""
@@ -70,8 +76,9 @@ def plan(root: Path, path: Path, profile: str, seed: int | None, settings: list[
     """Read the notebook at `path` and work out what its run depends on. UserError for a wrong parameter."""
     book = notebooks.read(path)
     defaults = notebooks.parameters(book)
-    chosen = {"profile": profile, **({} if seed is None else {"seed": seed}), **notebooks.override(book, settings)}
-    parameters = {**defaults, **chosen}
+    given = notebooks.override(book, [*([] if seed is None else [f"seed={seed}"]), *settings])
+    parameters = {**defaults, "profile": profile, **given}
+    check_seed(parameters["seed"])
     parts = {  # named as one says that they changed
         "the notebook": digest([[cell.kind, cell.source, cell.tags] for cell in book.cells]),
         "the package": _package(),
@@ -97,20 +104,25 @@ def _package() -> str:
 
 
 def load(plan: Plan) -> tuple[dict | None, str]:
-    """The record of the last finished run if it can be used, else None; and what changed since then, in words."""
-    kept = (plan.file(".json"), plan.file(".ipynb"), plan.file(".html"), plan.out / "result.json")
+    """The record of the last finished run if it can be used, else None; and what changed since then, in words.
+
+    It can be used if all that it depends on is the same, and if what it left still lies there untouched.
+    """
     try:
-        record = json.loads(kept[0].read_text(encoding="utf-8"))
-        before = {"seconds", "peak_mb", "claims", "time"} <= record.keys() and record["parts"]
-    except (OSError, ValueError, KeyError, AttributeError):
+        record = json.loads(plan.file(".json").read_text(encoding="utf-8"))
+        before = {"seconds", "peak_mb", "claims", "time"} <= record.keys() and record["parts"] | record["files"]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None, ""
-    if not before or not all(path.exists() for path in kept):
+    left = plan.left()
+    if not before or len(left) < 3:  # pages and result; only a page that calls no Run has no provenance
         return None, ""
-    changed = [part for part in plan.parts | before if before.get(part) != plan.parts.get(part)]
+    now = plan.parts | left
+    changed = [part for part in now | before if before.get(part) != now.get(part)]
     return None if changed else record, " and ".join(changed)
 
 
 def save(plan: Plan, row: dict) -> None:
     """Remember a finished run, at once, so that an interrupted session can go on from here."""
     kept = {key: row[key] for key in ("seconds", "peak_mb", "claims")}
-    write_file(plan.file(".json"), json.dumps({"parts": plan.parts, **kept, "time": time.time()}, indent=1) + "\n")
+    kept |= {"parts": plan.parts, "files": plan.left(), "time": time.time()}
+    write_file(plan.file(".json"), json.dumps(kept, indent=1) + "\n")

@@ -15,6 +15,7 @@ from ilbook.press.notebook import Notebook
 
 PROFILES = ("lecture", "full")  # smoke evaluates nothing
 UNDECIDED = "not evaluated"
+ASKED = ("notebook", "profile", "seed")  # what a result says of the run that gave it
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,18 @@ class Published:
 
 def published() -> Iterator[Published]:
     """All that lies in data/results, in order."""
-    keys = {path.stem: versions.notebook_key(path) for path in notebooks.paths(root())}
+    pages = {path.stem: path for path in notebooks.paths(root())}
     for path in sorted(published_path("any", "any").parents[1].glob("*/*.json")):
         both = read_json(path)
         if not all(isinstance(both.get(name), dict) for name in ("result", "provenance")):
             raise UserError(f"{path} lacks its result or provenance; publish it again with ilbook run --publish")
-        key = keys.get(path.parent.name)
-        stale = why_stale(both["provenance"], key) if key else "its notebook is gone"
-        yield Published(path.parent.name, path.stem, both["result"], both["provenance"], stale)
+        page, result = pages.get(path.parent.name), both["result"]
+        stale = "its notebook is gone"
+        if page:
+            asked = {"seed": 0, **versions.notebook_parameters(page), "notebook": page.stem, "profile": path.stem}
+            other = [f"it is of {name} {result.get(name)}" for name in ASKED if result.get(name) != asked[name]]
+            stale = "; ".join(other) or why_stale(both["provenance"], versions.notebook_key(page))
+        yield Published(path.parent.name, path.stem, result, both["provenance"], stale)
 
 
 def why_stale(told: dict, key: dict | None = None) -> str:

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ilbook import paths
 from ilbook.errors import UserError
-from ilbook.paths import root
 from ilbook.press import generated, record, solutions
 from ilbook.press import notebook as notebooks
 
@@ -24,9 +24,9 @@ COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 def build(profile: str = "lecture") -> Path:
     """Build the site from executed notebooks; its folder. UserError if one is out of date, or for a warning."""
-    top = root()
+    top = paths.root()
     stage = put_together(top, profile)
-    output, log = top / "build" / "book", top / "build" / "book.log"
+    output, log = paths.build() / "book", paths.build() / "book.log"
     shutil.rmtree(output, ignore_errors=True)
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(stage), "--path-output", str(output), *OPTIONS]
     environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
@@ -37,7 +37,7 @@ def build(profile: str = "lecture") -> Path:
         shown = "\n  ".join(said.splitlines()[-MOST_WARNINGS:])
         raise UserError(f"the site was not built; correct the pages and build again (all of it: {log}):\n  {shown}")
     # Numbers of a smoke run mean nothing, so its site must not stand where readers look.
-    site = top / "build" / ("site-smoke" if profile == "smoke" else "site")
+    site = paths.build() / ("site-smoke" if profile == "smoke" else "site")
     shutil.rmtree(site, ignore_errors=True)
     (output / "_build" / "html").replace(site)
     shutil.rmtree(output, ignore_errors=True)
@@ -46,9 +46,9 @@ def build(profile: str = "lecture") -> Path:
 
 def put_together(top: Path, profile: str) -> Path:
     """Fill build/stage: pages with what is made for them, executed notebooks, settings; returns it."""
-    stage = top / "build" / "stage"
+    stage = paths.make_folder(paths.build()) / "stage"
     shutil.rmtree(stage, ignore_errors=True)
-    shutil.copytree(top / "notebooks", stage, ignore=shutil.ignore_patterns(".*", "solutions"))
+    _copy(top / "notebooks", stage)
     for page in stage.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
         for make in MADE:
@@ -60,8 +60,17 @@ def put_together(top: Path, profile: str) -> Path:
         (stage / path.relative_to(top / "notebooks")).write_text(text, encoding="utf-8")
     for name in CONFIGURATION:
         shutil.copyfile(top / name, stage / name)
-    shutil.copytree(top / ASSETS, stage / ASSETS)
+    _copy(top / ASSETS, stage / ASSETS)
     return stage
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder without what is hidden and without solutions, and without rights: the source may be read-only."""
+    for file in source.rglob("*"):
+        parts = file.relative_to(source).parts
+        if file.is_file() and not any(part.startswith(".") or part == "solutions" for part in parts):
+            target.joinpath(*parts).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target.joinpath(*parts))
 
 
 def with_solutions(executed: Path, path: Path) -> str:

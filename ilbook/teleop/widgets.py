@@ -19,7 +19,7 @@ from ilbook.draw.render import renderer
 from ilbook.errors import UserError
 from ilbook.page import media
 from ilbook.page.live import is_live
-from ilbook.paths import root
+from ilbook.paths import build
 from ilbook.rollout.record import record
 from ilbook.tasks.base import Task
 from ilbook.teleop.pilots import pilot_for
@@ -173,7 +173,7 @@ def teleop(
     task = task() if isinstance(task, type) else task
     if not (is_live() if live is None else live):
         return film(task)
-    place = Path(out if out is not None else root() / "build" / "teleop").resolve()
+    place = Path(out if out is not None else build() / "teleop").resolve()
     if (old := _open.get((task, place))) is not None:
         old.close()
     session = Session(task, place, seed=seed) if old is None else old.session

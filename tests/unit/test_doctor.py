@@ -30,7 +30,9 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
 
 def test_rows_have_the_published_keys():
     rows = doctor.checks()
-    assert [row["check"] for row in rows] == ["packages", "gl", "video", "threads", "disk"]
+    assert [row["check"] for row in rows] == [
+        "packages", "gl", "temp", "video", "threads", "busy", "build", "home", "git", "disk",
+    ]  # fmt: skip
     for row in rows:
         assert list(row) == ["check", "ok", "detail", "fix"]
         assert row["detail"] and row["ok"] is (row["fix"] == "")
@@ -129,3 +131,69 @@ def test_a_full_disk(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage(10**11, 10**11, 2 * 10**8))
     detail, fix = doctor._disk()
     assert detail == "0.20 GB free" and "make clean" in fix
+
+
+@pytest.mark.parametrize(("others", "busy"), [(0.0, False), (0.4, False), (0.6, True), (1.9, True)])
+def test_a_busy_machine_is_named(monkeypatch, others, busy):
+    moments = iter([(10.0, 100.0, 5.0), (12.0, 100.0 + 2 * (others + 0.3), 5.6)])
+    monkeypatch.setattr(doctor, "LOOK_S", 0.0)
+    monkeypatch.setattr("ilbook.page.threads.Threads.times", lambda: next(moments))
+    detail, fix = doctor._busy()
+    assert f"other programs take {others:.1f} of" in detail and bool(fix) is busy
+
+
+def test_the_program_that_takes_a_core_is_named():
+    spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        detail, fix = doctor._busy()
+    finally:
+        spinning.kill()
+        spinning.wait()
+    assert fix and (f"({spinning.pid})" in detail or detail.count("%") == doctor.FEW)
+
+
+def test_a_folder_for_what_is_made(monkeypatch, tmp_path):
+    monkeypatch.setenv("ILBOOK_BUILD", str(tmp_path / "new" / "build"))
+    assert doctor._build() == (str(tmp_path / "new" / "build"), "") and not (tmp_path / "new").exists()
+    (tmp_path / "new").touch()
+    assert "cannot be written" in doctor._build()[0] and "ILBOOK_BUILD" in doctor._build()[1]
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    monkeypatch.setenv("ILBOOK_BUILD", str(tmp_path))
+    assert "ILBOOK_BUILD" in doctor._build()[1]
+
+
+def test_a_user_without_a_name_or_a_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert doctor._home() == (str(tmp_path), "")
+    monkeypatch.setenv("HOME", str(tmp_path / "file" / "home"))
+    (tmp_path / "file").touch()
+    assert "cannot be written" in doctor._home()[0] and "HOME" in doctor._home()[1]
+    monkeypatch.setattr(doctor.os.path, "expanduser", lambda name: name)
+    assert "has no name" in doctor._home()[0] and "HOME" in doctor._home()[1]
+
+
+def test_no_folder_for_temporary_files(monkeypatch):
+    def none():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(doctor.tempfile, "gettempdir", none)
+    assert doctor._temp() == ("No usable temporary directory found", "set TMPDIR to a folder of your own")
+
+
+def test_a_repository_that_git_does_not_trust(lock, monkeypatch):
+    assert doctor._git() == ("no git, or no repository: results name no commit", "")
+    (lock.parent / ".git").touch()
+    detail, fix = doctor._git()
+    assert "fatal:" in detail and "safe.directory" in fix
+    monkeypatch.setenv("PATH", "")
+    assert doctor._git()[1] == ""
+
+
+def test_a_check_that_breaks_is_a_row(monkeypatch):
+    def broken():
+        raise ImportError("libfoo.so: cannot open")
+
+    monkeypatch.setattr(doctor, "_video", broken)
+    broken.__name__ = "_video"
+    (row,) = (row for row in doctor.checks() if row["check"] == "video")
+    assert not row["ok"] and row["detail"] == "ImportError: libfoo.so: cannot open"

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -15,6 +16,8 @@ import psutil
 import pytest
 
 from ilbook.errors import UserError
+from ilbook.page.run import Run
+from ilbook.paths import build, write_file
 from ilbook.press import doctor, execute, job, notebook, record
 
 GOOD = """import os, subprocess, sys, warnings
@@ -217,13 +220,114 @@ def test_a_damaged_record_is_no_record(book):
         ({"overrides": ["profile=full"]}, "unknown parameter of 01_page 'profile'"),
         ({"profile": "smoke", "publish": True}, "cannot be published; leave out the smoke profile"),
         ({"seed": 4, "publish": True}, "leave out seed"),
+        ({"seed": 20261125}, "seed 20261125 is not a whole number from 0 to 4194303"),
+        ({"overrides": ["seed=4194304"]}, "seed 4194304 is not a whole number"),
+        ({"overrides": ["seed=-1"]}, "seed -1 is not a whole number"),
+        ({"seed": 1, "overrides": ["seed=2"]}, "seed is given twice"),
+        ({"overrides": ["demos=1", "demos=2"]}, "demos is given twice"),
+        ({"overrides": ['sizes=("a", 2)']}, "is not of type tuple; give a value such as sizes=(1, 2)"),
+        ({"timeout": math.nan}, "--timeout nan is not possible"),
+        ({"ids": ["01_page.ipynb"]}, "unknown notebook '01_page.ipynb'"),
+        ({"ids": ["/nowhere/01_page.ipynb"]}, "unknown notebook '/nowhere/01_page.ipynb'"),
     ],
 )
 def test_a_wrong_argument_is_refused_before_anything_runs(book, arguments, words):
-    book.quick("01_page", parameters="demos: int = 5  # how many\n")
+    book.quick("01_page", parameters="demos: int = 5  # how many\nsizes: tuple = (1, 2)\n")
     with pytest.raises(UserError, match=re.escape(words)):
         execute.run(**({"ids": []} | arguments))
     assert not (book.root / "build").exists()
+
+
+def test_a_notebook_is_named_by_its_id_or_its_own_path(book, monkeypatch):
+    page, other = book.quick("01_page"), book.root / "mine" / "01_page.ipynb"
+    (other.parent / "linked").mkdir(parents=True)
+    (other.parent / "linked" / "other_name.ipynb").symlink_to(page)
+    other.write_bytes(page.read_bytes())
+    for name in ("01_page", str(page), str(other.parent / "linked" / "other_name.ipynb")):
+        assert notebook.choose(book.root, [name]) == [page]
+    monkeypatch.chdir(page.parent)
+    assert notebook.choose(book.root, ["01_page.ipynb", "../1_foundations/01_page.ipynb"]) == [page]
+    monkeypatch.chdir(other.parent)
+    for name in ("01_page.ipynb", str(other), str(book.root / "notebooks")):
+        with pytest.raises(UserError, match="is no page of this book"):
+            notebook.choose(book.root, [name])
+
+
+@pytest.fixture
+def finished(book):
+    """The plan of a page that has been run."""
+    plan = record.plan(book.root, book.quick("01_page"), "lecture", None, [])
+    for name in (".ipynb", ".html"):
+        write_file(plan.file(name), "page")
+    told = {"notebook": "01_page", "profile": "lecture", "seed": 0, "token": plan.key, "claims": []}
+    write_file(plan.out / "result.json", json.dumps(told))
+    write_file(plan.out / "provenance.json", "{}")
+    record.save(plan, {"seconds": 1.0, "peak_mb": 2.0, "claims": []})
+    return plan
+
+
+@pytest.mark.parametrize("name", ["result.json", "provenance.json", "01_page.ipynb", "01_page.html"])
+def test_a_record_is_of_what_lies_there(finished, name):
+    assert record.load(finished)[0]
+    (file,) = (file for folder in (finished.out, finished.folder) for file in folder.glob(name))
+    write_file(file, file.read_bytes() + b" ")
+    assert record.load(finished) == (None, name)
+    file.unlink()
+    assert record.load(finished)[0] is None
+
+
+@pytest.mark.parametrize("change", [{"seed": 7}, {"token": None}, {"claims": [1]}, {"profile": "full"}])
+def test_a_result_that_was_replaced_is_not_published(finished, monkeypatch, change):
+    result = json.loads((finished.out / "result.json").read_text())
+
+    def replaced(plan):
+        found = load(plan)
+        write_file(plan.out / "result.json", json.dumps(result | change))
+        return found
+
+    load = record.load
+    monkeypatch.setattr(record, "load", replaced)
+    with pytest.raises(UserError, match="is no longer the result of 01_page; run it again"):
+        execute.run([], "lecture", publish=True)
+    assert not (finished.root / "data").exists()
+
+
+def test_a_direct_run_does_not_replace_what_the_runner_made(finished, monkeypatch):
+    for name in ("ILBOOK_OUT", "ILBOOK_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for seed in (0, 7):
+        Run.start("01_page", "lecture", seed).finish()
+        assert record.load(finished)[0]
+
+
+def test_what_is_made_goes_where_the_reader_wants_it(finished, monkeypatch, tmp_path):
+    monkeypatch.setenv("ILBOOK_BUILD", str(tmp_path / "mine"))
+    for place in (finished.folder, finished.out, Run.start("01_page").out, build() / "trained"):
+        assert place.is_relative_to(tmp_path / "mine")
+    monkeypatch.setenv("ILBOOK_BUILD", "beside")  # whatever the folder in which one types
+    assert build() == finished.root / "beside"
+
+
+@pytest.mark.parametrize("what", ["a file", "below a file", "no right"])
+def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(book, monkeypatch, tmp_path, what):
+    book.quick("01_page")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ILBOOK_BUILD", str(tmp_path / ("new" if what == "no right" else "file")))
+    if what == "no right":
+        monkeypatch.setattr("ilbook.paths.os.access", lambda *_: False)
+    with pytest.raises(UserError, match=r"cannot use the folder .*; set ILBOOK_BUILD to a folder of your own"):
+        execute.run([], "smoke") if what != "below a file" else Run.start("01_page", "smoke")
+
+
+@pytest.mark.parametrize("home", [None, "/proc/nobody", "/dev/null"])
+def test_kernels_have_a_home(book, monkeypatch, home):
+    monkeypatch.setenv("HOME", home or "")
+    if home is None:
+        monkeypatch.setattr(execute.os.path, "expanduser", lambda name: name)
+    monkeypatch.setattr(execute.os, "access", lambda path, _: str(path).startswith(str(book.root)))
+    execute._have_home()
+    assert os.environ["HOME"] == str(book.root / "build" / "home") and Path(os.environ["HOME"]).is_dir()
+    execute._have_home()
 
 
 def test_values_take_the_type_of_the_parameter(book):
@@ -270,6 +374,14 @@ def test_the_key_follows_parameters_and_prose_but_not_outputs(book, make_cell):
     content["cells"][0]["source"] += " More."
     path.write_text(json.dumps(content))
     assert record.plan(book.root, path, "smoke", None, []).key != before
+
+
+@pytest.mark.slow
+def test_a_page_that_does_not_run_what_is_asked_fails(book):
+    start = "from ilbook.page.run import Run\nrun = Run.start('01_page', profile, 0)\nrun.finish()"
+    book.quick("01_page", finish=start)
+    (row,) = execute.run([], "smoke", seed=3)
+    assert row["status"] == "failed" and "the result is of seed 0, and not what was asked for" in row["why"]
 
 
 @pytest.mark.slow

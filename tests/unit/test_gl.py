@@ -134,6 +134,49 @@ def test_a_machine_without_libegl(tmp_path):
 
 
 @linux
+@pytest.mark.parametrize("value", ["osmesa", " OSMesa ", "egl", "wgl", "cgl", "nonsense", "glx", "on", "off", ""])
+def test_mujoco_can_be_imported_whatever_the_shell_exports(tmp_path, value):
+    """Without any library; what MuJoCo itself does with these values is its import or a traceback."""
+    for name in ("libEGL.so.1", "libOSMesa.so.8", "libOSMesa.so.6"):
+        (tmp_path / name).touch()
+    code = "import ilbook.tasks, mujoco; from ilbook.draw import gl; print(gl.report())"
+    done = child(code, MUJOCO_GL=value, LD_LIBRARY_PATH=str(tmp_path), DISPLAY="", WAYLAND_DISPLAY="")
+    assert done.returncode == 0, done.stderr
+    kept = value in ("glx", "on", "off", "")
+    assert "drawing fallback" in done.stdout and (f"MUJOCO_GL={value} is passed over" in done.stdout) is not kept
+
+
+@linux
+def test_a_library_that_lacks_another_is_passed_over(tmp_path):
+    for name in ("libOpenGL.so.0", "libGLESv2.so.2"):
+        (tmp_path / name).touch()
+    done = child("import ilbook, mujoco; print(ilbook.passed_over)", MUJOCO_GL="egl", LD_LIBRARY_PATH=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("MUJOCO_GL=egl is passed over: lib")
+
+
+@linux
+@pytest.mark.skipif(not ctypes.util.find_library("EGL"), reason="this machine has no EGL library")
+@pytest.mark.parametrize("first", ["", "import mujoco; "])
+@pytest.mark.parametrize("ours", ["", "egl"])
+def test_the_probe_and_the_program_agree_on_pyopengl(first, ours):
+    code = f"{first}import ilbook; from ilbook.draw import gl; print(gl.choose().name); import mujoco.egl"
+    done = child(code, PYOPENGL_PLATFORM="osmesa", MUJOCO_GL="" if first else ours)
+    assert (done.stdout, done.returncode) == ("egl\n", 0), done.stderr
+
+
+def test_a_mujoco_that_cannot_take_the_backend_is_told(machine, monkeypatch):
+    def broken(_):
+        raise ImportError("PyOpenGL has loaded another platform")
+
+    monkeypatch.setitem(sys.modules, "mujoco.rendering.classic.gl_context", object())
+    monkeypatch.setattr(gl.importlib, "reload", broken)
+    backend = gl.choose()
+    assert backend.name == "none" and "this one cannot (ImportError: PyOpenGL has loaded" in backend.detail
+    assert "MUJOCO_GL" not in os.environ and "PYOPENGL_PLATFORM" not in os.environ
+
+
+@linux
 @pytest.mark.skipif(not ctypes.util.find_library("EGL"), reason="this machine has no EGL library")
 def test_frames_are_drawn_even_when_mujoco_came_first():
     xml = "<mujoco><worldbody><light pos='0 0 3'/><geom type='sphere' size='.2'/></worldbody></mujoco>"

@@ -5,11 +5,11 @@ import re
 import pytest
 import yaml
 
+from ilbook import paths
 from ilbook.errors import UserError
-from ilbook.page import run as profile
 from ilbook.press import methods, results
 
-CARDS = profile.root().parent / "shared" / "methods"
+CARDS = paths.root().parent / "shared" / "methods"
 GOOD = {
     "slug": "some-method",
     "title": "Some Method",

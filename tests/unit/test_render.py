@@ -386,3 +386,57 @@ def test_what_cannot_be_drawn_is_refused():
             drawing.frames(np.zeros((2, 4)))
         with pytest.raises(UserError, match="finite"):
             drawing.frames(np.full((1, 5), np.nan))
+
+
+HUNG = """import time, mujoco, numpy
+from ilbook.draw import render
+from ilbook.tasks.pusht import PushT
+from ilbook.errors import UserError
+{before}
+for _ in range(2):
+    began = time.monotonic()
+    try:
+        PushT().render(numpy.zeros((1, 7)))
+    except UserError as error:
+        print(time.monotonic() - began < {limit}, error)
+"""
+THEIRS = """try:  # without a context: mujoco then waits for itself, whenever it is asked again
+    mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), 100)
+except mujoco.FatalError:
+    pass
+render.FORK_PATIENCE = 2.0"""
+STUCK = """import threading
+render.PATIENCE = 2.0
+answer = render._todo(__import__("os").getpid())
+answer.put((render.Future(), threading.Event().wait, ()))
+time.sleep(0.1)"""
+
+
+@pytest.mark.skipif(gl.choose().name == "none", reason="OpenGL does not work here")
+@pytest.mark.parametrize(
+    ("before", "backend", "words"),
+    [
+        (THEIRS, "", "OpenGL does not answer"),
+        (THEIRS, "glx", "OpenGL does not answer"),
+        (THEIRS, "egl", "EGL drew a test frame, but now fails"),
+        (STUCK, "", "OpenGL does not answer"),
+    ],
+)
+def test_what_never_answers_ends_with_a_sentence(before, backend, words):
+    """In a process of its own, which must end too."""
+    code = HUNG.format(before=before, limit=30)
+    environment = os.environ | {"MUJOCO_GL": backend, "DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and done.stdout.count(f"True {words}") == 2, done.stdout + done.stderr
+
+
+def test_drawing_needs_no_semaphores():
+    """Containers with a read-only /dev/shm have none."""
+    code = """import _multiprocessing
+def none(*_): raise OSError(30, "Read-only file system")
+_multiprocessing.SemLock = none
+import numpy; from ilbook.tasks.pusht import PushT
+print(PushT().render(numpy.zeros((1, 7))).shape)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stdout.startswith("(1, "), done.stderr

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ilbook import stats
+from ilbook import paths, stats
 from ilbook.errors import UserError
 from ilbook.page import run as profile
 from ilbook.page.claims import Claim
@@ -50,13 +50,13 @@ def test_importing_is_light():
 def test_root_walks_up(repository, monkeypatch):
     monkeypatch.delenv("ILBOOK_ROOT")
     monkeypatch.chdir(repository / "notebooks")
-    assert profile.root() == repository
+    assert paths.root() == repository
 
 
 def test_root_refuses_a_wrong_setting(repository, monkeypatch):
     monkeypatch.setenv("ILBOOK_ROOT", str(repository / "notebooks"))
     with pytest.raises(UserError, match=r"ILBOOK_ROOT=.* holds no notebooks/"):
-        profile.root()
+        paths.root()
 
 
 @pytest.mark.parametrize(
@@ -206,17 +206,17 @@ def test_finish_writes_a_result_that_the_seed_determines(monkeypatch):
         run.finish()
         return (run.out / "result.json").read_bytes()
 
-    first = once(profile.root() / "one")
-    assert once(profile.root() / "two") == first
+    first = once(paths.root() / "one")
+    assert once(paths.root() / "two") == first
     result = json.loads(first)
     assert (result["notebook"], result["profile"], result["seed"], result["token"]) == ("n", "lecture", 4, None)
     assert result["tables"]["rates"] == [{"policy": "a", "success": 0.9}, {"policy": "b", "success": 0.3}]
     claim = result["claims"][0]
     assert claim["method"] == "action-chunking" and "bootstrap" in claim["interval"]
     assert {"verdict", "effect", "low", "high", "n", "seeds", "minimum"} <= claim.keys()
-    provenance = json.loads((profile.root() / "two" / "provenance.json").read_text())
+    provenance = json.loads((paths.root() / "two" / "provenance.json").read_text())
     assert {"time", "parts", "commit", "versions", "machine", "threads", "device", "gl"} <= provenance.keys()
-    assert str(profile.root()) not in json.dumps(provenance)
+    assert str(paths.root()) not in json.dumps(provenance)
 
 
 def test_finish_hands_back_the_runners_token(monkeypatch):
@@ -259,3 +259,14 @@ def test_write_file_leaves_the_old_content_when_it_fails(tmp_path, monkeypatch):
         profile.write_file(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(path.parent) == ["b.json"]
+
+
+@pytest.mark.parametrize("number", [1, 13, 28, 30])
+def test_a_clean_up_that_fails_too_does_not_hide_the_error(tmp_path, monkeypatch, number):
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    for name in ("write_bytes", "unlink"):
+        monkeypatch.setattr(f"pathlib.Path.{name}", refused)
+    with pytest.raises(UserError, match=f"cannot write .*{os.strerror(number)}"):
+        profile.write_file(tmp_path / "b.json", "new")

@@ -83,3 +83,20 @@ def test_each_solution_is_folded_below_its_exercise_and_wrong_answers_never_show
     copied = tmp_path / "page.ipynb"
     copied.write_text(shown)
     assert [cell.kind for cell in notebook.read(copied).cells].count("markdown") == 4
+
+
+def test_the_site_is_put_together_from_a_read_only_checkout(tmp_path):
+    """Its folders and files are copied without their rights, so that pages can be written and removed again."""
+    source = tmp_path / "notebooks"
+    for name in ("1_part/page.md", "1_part/solutions/01.py", ".hidden/x", "intro.md"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    places = [*source.rglob("*"), source]
+    for place in places:
+        place.chmod(0o555 if place.is_dir() else 0o444)
+    stage._copy(source, tmp_path / "stage")
+    copied = {str(file.relative_to(tmp_path / "stage")): file for file in (tmp_path / "stage").rglob("*")}
+    assert copied.keys() == {"1_part", "1_part/page.md", "intro.md"}
+    assert all(file.stat().st_mode & 0o200 for file in copied.values())
+    for place in places:
+        place.chmod(0o755)

@@ -495,15 +495,21 @@ def test_without_a_reader_the_cell_shows_a_film_with_a_description(no_reader):
 
 
 @pytest.mark.parametrize(
-    ("variables", "live"),
-    [({}, False), ({"JPY_SESSION_NAME": "a.ipynb"}, True), ({"JPY_SESSION_NAME": "a", "ILBOOK_OUT": "/tmp"}, False)],
+    ("variables", "content", "live"),
+    [
+        ({}, {"allow_stdin": True}, False),
+        ({"JPY_SESSION_NAME": "a.ipynb"}, {"allow_stdin": True}, True),
+        ({"JPY_SESSION_NAME": "a.ipynb"}, {"allow_stdin": False}, False),
+        ({"JPY_SESSION_NAME": "a.ipynb"}, {"comm_id": "of a button"}, True),
+    ],
 )
-def test_a_reader_is_noticed_by_the_document_that_started_the_kernel(no_reader, monkeypatch, variables, live):
+def test_a_reader_is_noticed_by_who_started_and_who_asks_the_kernel(no_reader, monkeypatch, variables, content, live):
     from types import SimpleNamespace
 
     import IPython
 
-    monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(kernel=object()))
+    kernel = SimpleNamespace(get_parent=lambda: {"content": content})
+    monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(kernel=kernel))
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert is_live() is live

@@ -25,7 +25,7 @@ def test_threads_are_the_free_cores(monkeypatch, cores, others, most, wanted):
     monkeypatch.setattr(threads.os, "cpu_count", lambda: cores)
     # In each second this process works on one core, the others on theirs.
     moments = ((now, now * (1 + others), now) for now in seconds)
-    monkeypatch.setattr(threads.Threads, "_times", staticmethod(lambda: next(moments)))
+    monkeypatch.setattr(threads.Threads, "times", staticmethod(lambda: next(moments)))
     monkeypatch.setattr(threads.time, "monotonic", lambda: 1e6)
     threads.Threads(most).look()
     assert torch.get_num_threads() == wanted
@@ -36,5 +36,5 @@ def test_the_machine_is_not_looked_at_all_the_time():
     then = looking._then
     looking.look()
     assert looking._then is then
-    now, busy, own = threads.Threads._times()
+    now, busy, own = threads.Threads.times()
     assert now > 0 and busy >= own > 0
