@@ -134,7 +134,7 @@ lock: ## write requirements.lock again from pyproject.toml (Python 3.11; UPGRADE
 	echo "lock: $$(grep -c == requirements.lock) packages pinned in requirements.lock"
 
 # A folder of the reader's own may hold other things than ours.
-MADE_IN_BUILD = executed runs by-hand trained teleop home stage book book.log site site-smoke pip.log apt.log
+MADE_IN_BUILD = executed runs by-hand trained teleop home temp stage book book.log site site-smoke pip.log apt.log
 
 clean: ## remove what was made: build/ (executed notebooks, trainings, the site) and caches; keeps .venv
 	@echo "clean: removing build/ and caches; $(VENV) stays (to remove it: rm -r $(VENV))"

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from datetime import datetime
@@ -110,10 +111,14 @@ def _run_all(plans: list[Plan], jobs: int, settings: tuple, done: Callable[[Plan
 def _have_home() -> None:
     """Jupyter, IPython and matplotlib keep files at home: where there is no home to write in, one in the build folder.
 
-    Containers run as a user without a name, and home is then nowhere, or the root of the file system.
+    Containers run as a user without a name, and home is then nowhere, or the root of a file system that is read-only.
     """
     if not os.access(os.path.expanduser("~"), os.W_OK):
         os.environ["HOME"] = str(make_folder(build() / "home"))
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        os.environ["TMPDIR"] = str(make_folder(build() / "temp"))
 
 
 def _sweep(folder: Path) -> None:

@@ -31,15 +31,9 @@ def write(plan: Plan, scratch: Path) -> None:
     """Write page.ipynb and page.html into `scratch` from its raw.ipynb."""
     book = nbformat.read(scratch / "raw.ipynb", as_version=4)
     root = str(plan.root)
-    clean(
-        book,
-        {
-            str(scratch / "out"): f"build/{plan.out.relative_to(build(plan.root))}",
-            str(build(plan.root)): "build",
-            f"{root}/": "",
-            root: ".",
-        },
-    )
+    made = build(plan.root)
+    out = f"build/{plan.out.relative_to(made)}"
+    clean(book, {str(scratch / "out"): out, f"{root}/": "", root: ".", str(made): "build"})
     nbformat.write(book, scratch / "page.ipynb")
     (scratch / "page.html").write_text(html(book, plan), encoding="utf-8")
 
