@@ -6,9 +6,8 @@ import sys
 
 __version__ = "0.1.0"
 
-# Threads of torch that have nothing to do go on spinning for milliseconds, on cores that the physics then lacks: a
-# batched rollout on two cores took a third longer. This is long enough for the gaps within a pass through a network.
-# It has to stand before torch is imported, which the runner, whose notebooks inherit it, makes sure of.
+# Idle threads of torch spin for milliseconds, on cores that the physics then lacks: a batched rollout on two took a
+# third longer. This lasts for the gaps within a network's pass. It has to stand before torch, see to that the runner.
 if "OMP_WAIT_POLICY" not in os.environ:  # whoever chose a policy meant it
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
@@ -19,8 +18,8 @@ LIBRARIES = {  # which each backend loads, one of each row; in the order in whic
     "glfw": (),
 }
 OFF = ("disable", "disabled", "off", "false", "0")  # what MuJoCo itself takes for "no rendering"
-ANY = ("", "enable", "enabled", "on", "true", "1", "glfw")  # it loads glfw then, which is always there
-OWN = {"linux": ("glx", "egl", "osmesa"), "darwin": ("cgl",), "win32": ("wgl",)}
+OWN = {"linux": ("glx", "egl", "osmesa"), "darwin": ("cgl",), "win32": ("wgl",)}.get(sys.platform, ())
+TAKEN = (*OFF, *OWN, "", "enable", "enabled", "on", "true", "1", "glfw")  # for these it loads glfw, always there
 
 
 def missing(name: str) -> str:
@@ -36,17 +35,10 @@ def _loads(library: str) -> bool:
 
 
 def _pass_over() -> str:
-    """Take a `MUJOCO_GL` out of the environment with which `import mujoco` fails; why, or "".
-
-    Many shells export one for another machine, and most of ilbook, which imports mujoco, draws nothing.
-    """
+    """Take a `MUJOCO_GL`, meant for another machine, away where `import mujoco` fails with it; why, or ""."""
     given = os.environ.get("MUJOCO_GL", "")
     name = given.strip().lower()
-    if name in OWN.get(sys.platform, ()):
-        why = missing(name)
-    else:
-        why = "" if name in (*OFF, *ANY) else "MuJoCo knows no such backend here"
-    if why:
+    if why := missing(name) if name in TAKEN else "MuJoCo knows no such backend here":
         del os.environ["MUJOCO_GL"]
         return f"MUJOCO_GL={given} is passed over: {why}"
     if name in ("egl", "osmesa"):  # mujoco refuses to be imported where this variable disagrees

@@ -9,10 +9,7 @@ class UserError(Exception):
 
 
 def unknown(kind: str, name: object, valid: Iterable[str]) -> UserError:
-    """The error for a name that does not exist: says the nearest valid one, and what else there is.
-
-    Returned, not raised, so that the caller's `raise` shows where things went wrong.
-    """
+    """The error, for the caller to raise, for a name that does not exist: with the nearest and all valid ones."""
     names = list(valid)
     if not names:
         return UserError(f"unknown {kind} {name!r}; there is no {kind} to choose from")

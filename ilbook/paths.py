@@ -22,10 +22,8 @@ def root() -> Path:
             return folder
     if given:
         raise UserError(f"ILBOOK_ROOT={given} holds no notebooks/ and pyproject.toml; point it at the repository")
-    raise UserError(
-        f"no repository found above {here}; change into the folder with notebooks/ and pyproject.toml, "
-        "or set ILBOOK_ROOT to it"
-    )
+    what = "the folder with notebooks/ and pyproject.toml"
+    raise UserError(f"no repository found above {here}; change into {what}, or set ILBOOK_ROOT to it")
 
 
 def build(top: Path | None = None) -> Path:
@@ -54,10 +52,8 @@ def write_file(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(payload)
         temporary.replace(path)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free some space or make the folder writable, "
-            "then run again"
-        ) from error
+        advice = "free some space or make the folder writable, then run again"
+        raise UserError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
     finally:
         with suppress(OSError):  # where nothing may be written, nothing may be removed: the first error counts
             temporary.unlink()

@@ -1,5 +1,4 @@
 """Which parts of the package were used: each announces itself, so that a result names the versions of what really ran.
-
 A part is a module, named without "ilbook."; a perturbed task announces "tasks.pusht:lag" as well, data "data:pusht".
 """
 

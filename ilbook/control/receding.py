@@ -29,9 +29,8 @@ class Question:
 class RecedingHorizon(Controller):
     """Executes `n_exec` actions of each chunk, then asks the policy again (Chi et al. 2023).
 
-    With a `delay`, which `n_exec` cannot undercut, the old chunk goes on until the answer arrives, and without one the
-    command is held; what is past by then is dropped. With `promise`, the policy is told which actions will be executed
-    in the meantime (Black et al. 2025, real-time chunking). A call of the policy has a whole number of 16 rows.
+    With a `delay`, which `n_exec` cannot undercut, the old chunk, or else the command, goes on until its answer;
+    with `promise` the policy is told what is executed in the meantime (Black et al. 2025, real-time chunking).
     """
 
     def __init__(self, policy: Policy, n_exec: int | None = None, seed: int = 0, delay: int = 0, promise: bool = False):
@@ -42,15 +41,11 @@ class RecedingHorizon(Controller):
             raise UserError(f"n_exec is {n_exec}; this policy predicts {horizon} actions, so 1 to {horizon} fit")
         self.n_exec = max(n_exec, delay)  # control steps between two questions
         if delay < 0 or self.n_exec + delay > horizon:
-            raise UserError(
-                f"delay is {delay} and n_exec {self.n_exec}; of {horizon} predicted actions none would be left when "
-                "the next answer arrives, so choose smaller numbers"
-            )
+            late = f"of {horizon} predicted actions none would be left when the next answer arrives"
+            raise UserError(f"delay is {delay} and n_exec {self.n_exec}; {late}; choose smaller numbers")
         if stride not in (None, self.n_exec):
-            raise UserError(
-                f"{type(policy).__name__} dictates that {stride} actions are executed, not {self.n_exec}; "
-                "leave n_exec out, and the delay at most as long"
-            )
+            dictated = f"{type(policy).__name__} dictates that {stride} actions are executed, not {self.n_exec}"
+            raise UserError(f"{dictated}; leave n_exec out, and the delay at most as long")
         self.policy, self.delay, self.promise = policy.to(device()), delay, promise
         self.inputs = tuple(name for name in policy.inputs if name != "action")
         self.columns = {"horizon": horizon, "n_exec": self.n_exec} | ({"delay": delay} if delay else {})

@@ -1,6 +1,4 @@
-"""Data quality at first sight: how long, fast, restful and consistent demonstrations are. It tells where to look, and
-not whether a set can be cloned (Belkhale et al. 2023, table of robomimic's Square).
-"""
+"""Data quality at first sight, which does not tell whether a set can be cloned (Belkhale et al. 2023 on robomimic)."""
 
 from __future__ import annotations
 
@@ -50,8 +48,8 @@ def describe(episodes: Episodes, hz: float, seed: int = 0) -> dict[str, float]:
 def disagreement(episodes: Episodes, seed: int = 0) -> float:
     """How far the next move differs where different episodes look alike: the median over a sample of steps.
 
-    For each step the five nearest observations (each dimension scaled by its spread) of other episodes are looked up;
-    the value is the root mean square distance of their moves from the mean of their moves.
+    Of each step it is the root mean square distance of the moves at its five nearest observations (each dimension
+    scaled by its spread) of other episodes from their mean.
     """
     moves, same = _moves(episodes)
     rows = np.flatnonzero(same)

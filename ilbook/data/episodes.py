@@ -33,10 +33,8 @@ class Episodes:
             raise UserError(f"episode_ends must be a list of whole numbers, not {ends.dtype} of shape {ends.shape}")
         starts = np.concatenate([[0], ends[:-1]])
         if (bad := np.flatnonzero(ends <= starts)).size:
-            raise UserError(
-                f"episode_ends[{bad[0]}] is {ends[bad[0]]}, not after {starts[bad[0]]}: "
-                "the ends must grow and no episode be empty"
-            )
+            where = f"episode_ends[{bad[0]}] is {ends[bad[0]]}, not after {starts[bad[0]]}"
+            raise UserError(f"{where}: the ends must grow and no episode be empty")
         if "action" not in self.arrays:
             raise UserError(f"episodes need an array 'action'; there are {', '.join(sorted(self.arrays)) or 'none'}")
         for name, array in self.arrays.items():

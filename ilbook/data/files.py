@@ -30,11 +30,8 @@ SCHEMA = 3  # of what this program writes; .npz files, whose layout never change
 def save(path: Path, episodes: Episodes) -> None:
     """Write episodes; floating-point arrays are rounded to `RESOLUTION` and stored as float32."""
     arrays = {name: _rounded(array) for name, array in episodes.arrays.items()}
-    buffer = BytesIO()
-    np.savez_compressed(
-        buffer, **arrays, episode_ends=episodes.episode_ends.astype(np.int64), meta=np.array(json.dumps(episodes.meta))
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays |= {"episode_ends": episodes.episode_ends.astype(np.int64), "meta": np.array(json.dumps(episodes.meta))}
+    np.savez_compressed(buffer := BytesIO(), **arrays)
     write_file(path, buffer.getvalue())
 
 

@@ -54,11 +54,9 @@ def load(name: str, pictures: bool = True) -> Episodes:
     """A shipped data set with its observations: arrays state (T, S), action (T, A), obs (T, O), float32, SI units. Some
     have more: operator (T,) int8, who demonstrated; image (T, 96, 96, 3) uint8, decoded only with `pictures`.
     """
-    listed = entries()
-    if name not in listed:
-        raise unknown("data set", name, listed)
+    if (entry := entries().get(name)) is None:
+        raise unknown("data set", name, entries())
     used.note(f"data:{name}")
-    entry = listed[name]
     episodes, task = _read(entry)
     obs = task.observe(episodes["state"].astype(np.float64))
     episodes = episodes.with_array("obs", obs.astype(np.float32))

@@ -70,9 +70,8 @@ class Reader:
         if (height, width) != shape[:2]:
             raise UserError(f"{where}: has {height} x {width} pixels, but the feature says {shape[0]} x {shape[1]}")
         if is_depth(said["pix_fmt"], shape[2]):
-            raise UserError(
-                f"{where}: has pixels {said['pix_fmt']}, of which 8 bits would lose much; take the others with --arrays"
-            )
+            lossy = f"has pixels {said['pix_fmt']}, of which 8 bits would lose much"
+            raise UserError(f"{where}: {lossy}; take the others with --arrays")
         if abs(found - fps) > 0.01 * fps:
             raise UserError(f"{where}: has {found:g} frames a second, but the data set says {fps:g}")
 

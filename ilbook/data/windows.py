@@ -43,9 +43,7 @@ class Windows:
         now = np.arange(episodes.n_steps)[:, None]
         first = np.repeat(episodes.starts, episodes.lengths)[:, None]
         last = np.repeat(episodes.episode_ends - 1, episodes.lengths)[:, None]
-        seen = now + np.arange(1 - self.n_obs, 1)
+        seen = np.maximum(now + np.arange(1 - self.n_obs, 1), first)
         future = now + np.arange(self.horizon)
         past = now + np.arange(-self.n_past, 0)
-        return Rows(
-            np.maximum(seen, first), np.minimum(future, last), future <= last, np.maximum(past, first), past >= first
-        )
+        return Rows(seen, np.minimum(future, last), future <= last, np.maximum(past, first), past >= first)

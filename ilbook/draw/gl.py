@@ -1,7 +1,6 @@
 """Choose how MuJoCo draws off screen before it draws anything, and say what was chosen.
 
-A candidate counts only when a child process has drawn a frame with it, which takes half a second: a library can be
-present and still abort.
+Each is tried in a child process, which takes half a second: a library can be present and still abort.
 """
 
 import contextlib
@@ -55,24 +54,18 @@ class Backend:
 
 @functools.cache
 def choose() -> Backend:
-    """The first backend that draws a test frame; sets `MUJOCO_GL` to it.
-
-    `ILBOOK_GL` (none, egl, osmesa, glfw) goes first, then `MUJOCO_GL`. Raises UserError for an unknown `ILBOOK_GL`.
-    """
+    """The backend that `ILBOOK_GL` (UserError if unknown) or `MUJOCO_GL` wishes, else the first that draws a frame."""
     source, wish = _wanted()
     if wish == "none":
         return Backend("none", f"{source} switches OpenGL off", f"unset {source}")
     failures = []
     for name in [wish] if wish else LIBRARIES:
-        said = _missing(name)
-        if not said:
-            drawn, said = _probe(name)
-            if drawn and not (why := _prepare(name)):
-                return Backend(name, f"{said}; {passed_over}" if passed_over else said, "")
-            said = why if drawn else said
-        failures.append(f"{name.upper()}: {said}")
-    detail = "no OpenGL backend works here (" + "; ".join([*failures, *filter(None, [passed_over])]) + ")"
-    return Backend("none", detail, f"unset {source}" if wish else INSTALL)
+        drawn, said = (False, why) if (why := _missing(name)) else _probe(name)
+        if drawn and not (why := _prepare(name)):
+            return Backend(name, "; ".join(filter(None, [said, passed_over])), "")
+        failures.append(f"{name.upper()}: {why if drawn else said}")
+    tried = "; ".join(filter(None, [*failures, passed_over]))
+    return Backend("none", f"no OpenGL backend works here ({tried})", f"unset {source}" if wish else INSTALL)
 
 
 def report() -> str:
@@ -86,7 +79,7 @@ def report() -> str:
 def _wanted() -> tuple[str, str]:
     """The variable that decides and its backend: "none", one of `LIBRARIES`, or "" for no wish."""
     ours, theirs = (os.environ.get(name, "").strip().lower() for name in ("ILBOOK_GL", "MUJOCO_GL"))
-    if ours and ours not in ("none", *LIBRARIES):
+    if ours not in ("", "none", *LIBRARIES):
         raise unknown("ILBOOK_GL backend", ours, ["none", *LIBRARIES])
     if ours:
         return "ILBOOK_GL", ours
@@ -111,25 +104,21 @@ def _probe(name: str) -> tuple[bool, str]:
         return False, f"no frame within {TIMEOUT_S} s"
     if child.returncode < 0:
         return False, f"the driver crashed (signal {-child.returncode})"
-    last = (child.stdout.strip().splitlines() or ["no message"])[-1]
+    *_, last = child.stdout.strip().splitlines() or ["no message"]
     return (True, last) if child.returncode == 0 else (False, last.partition(". ")[0].rstrip("."))
 
 
 def _prepare(name: str) -> str:
-    """Make this process ready to draw with a backend, also a `mujoco` that has read the old value of `MUJOCO_GL`.
-
-    Why it cannot be, or "".
-    """
-    before = {variable: os.environ.get(variable) for variable in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    """Set `MUJOCO_GL`, also for a `mujoco` that has read its old value; why this process cannot draw with it, or ""."""
+    before = dict(os.environ)
     os.environ |= {"MUJOCO_GL": name} | ({} if name == "glfw" else {"PYOPENGL_PLATFORM": name})
     reader = sys.modules.get("mujoco.rendering.classic.gl_context")
     try:
-        if reader and before["MUJOCO_GL"] != name:
+        if reader and before.get("MUJOCO_GL") != name:
             importlib.reload(reader)
     except Exception as error:  # whatever PyOpenGL raises for a platform that is not the one it has loaded
-        for variable, value in before.items():
-            os.environ.pop(variable)
-            os.environ |= {} if value is None else {variable: value}
+        os.environ.clear()
+        os.environ |= before
         return f"another process draws with it, this one cannot ({type(error).__name__}: {error})"
     # Triton, which torch's CUDA build brings along, and the driver both carry LLVM with names that clash: when the
     # driver is loaded first, the first optimiser that torch makes ends the process.

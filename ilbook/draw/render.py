@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 import warnings
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 
 import mujoco
@@ -26,10 +26,8 @@ OPEN = 8  # contexts at a time: each takes 11 MB and more, and opens anew in 20 
 SHADOW = 1024  # pixels a side of the map of shadows in nice pictures; 2048 would halve the speed
 FORK_PATIENCE = 5.0  # s for what takes a millisecond
 PATIENCE = 30.0  # s without a picture; the slowest scene known, 322,000 triangles, takes 1 s for one
-HANGS = (
-    "OpenGL does not answer: another renderer of this process, such as a mujoco.Renderer or a glfw window, has failed "
-    "or holds it; restart the kernel and let ilbook draw first, or set ILBOOK_GL=none to draw without OpenGL"
-)
+HANGS = """OpenGL does not answer: another renderer of this process, such as a glfw window, has failed or holds it; \
+restart the kernel and let ilbook draw first, or set ILBOOK_GL=none to draw without OpenGL"""
 LAMP = 0.6  # share of the camera's light that comes from the side in nice pictures
 
 
@@ -70,10 +68,8 @@ class Renderer(Pictures):
         try:
             self._renderer = mujoco.Renderer(self.model, side, side, max_geom=1000)
         except Exception as error:
-            raise UserError(
-                f"{gl.choose().name.upper()} drew a test frame, but now fails: {error}; "
-                "set ILBOOK_GL=none to draw without OpenGL"
-            ) from error
+            what = f"{gl.choose().name.upper()} drew a test frame, but now fails: {error}"
+            raise UserError(f"{what}; set ILBOOK_GL=none to draw without OpenGL") from error
         _opened.append(self)
         # Now that mujoco has opened a context, so that it runs before mujoco's own: handlers run last in, first out.
         atexit.unregister(_close_all)
@@ -102,9 +98,8 @@ class Renderer(Pictures):
         return out
 
     def _light(self, scene: mujoco.MjvScene) -> None:
-        """Aim the lights at the middle of the picture; where there is none, one shines from its upper left.
-
-        That one takes a part of the camera's own light, which casts no shadow: what faces the camera stays as bright.
+        """Aim the lights at the middle of the picture; where there is none, one shines from its upper left, with a part
+        of the camera's own light, which casts no shadow: what faces the camera stays as bright.
         """
         if not self.model.nlight:
             head, lamp = scene.lights[0], scene.lights[1]
@@ -124,7 +119,7 @@ class Renderer(Pictures):
 
 
 def renderer(scene, size: int, nice: bool = False) -> Pictures:
-    """What draws a scene at `size` x `size` pixels; the same object for the same question.
+    """What draws a scene at `size` x `size` pixels, the same object for the same question.
 
     A scene, such as a task, is hashable and has a name, a camera of its model, and `load_model`, new at each call.
     """
@@ -155,11 +150,9 @@ def _in_gl_thread(task, *arguments):
     with _starting:
         todo, answer = _todo(os.getpid()), Future()
     todo.put((answer, task, arguments))
-    while not answer.done():
+    while not wait([answer], 1.0).done:
         if time.monotonic() - _heard[0] > PATIENCE:
             raise UserError(HANGS)
-        with suppress(TimeoutError):
-            answer.exception(1.0)
     return answer.result()
 
 
@@ -174,24 +167,17 @@ def _hangs() -> bool:
         child = os.fork()
     if child == 0:
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends it, whoever has Python's lock
+            signal.setitimer(signal.ITIMER_REAL, FORK_PATIENCE)
             mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), 100)  # fails at once, or never
         finally:
             os._exit(0)
-    end = time.monotonic() + FORK_PATIENCE
-    while os.waitpid(child, os.WNOHANG)[0] == 0:
-        if time.monotonic() > end:
-            os.kill(child, signal.SIGKILL)
-            return bool(os.waitpid(child, 0))
-        time.sleep(0.001)
-    return False
+    return os.waitpid(child, 0)[1] == signal.SIGALRM
 
 
 @functools.cache
 def _todo(process: int) -> queue.SimpleQueue:
-    """What the thread of the contexts is to do: (answer, task, arguments).
-
-    A daemon is still there when exit handlers run. No pool of multiprocessing: it needs a writable /dev/shm.
-    """
+    """What the thread of the contexts, a daemon because exit handlers need it, is to do: (answer, task, arguments)."""
     todo = queue.SimpleQueue()
 
     def work() -> None:

@@ -39,7 +39,8 @@ class WindowBatches:
 
     def prepare(self, policy: Policy) -> None:
         episodes = self.episodes
-        for name, shape in (policy.inputs | {"action": (policy.action_size,)}).items():
+        wanted = policy.inputs | {"action": (policy.action_size,)}
+        for name, shape in wanted.items():
             if name not in episodes.arrays:
                 raise unknown(f"array that {type(policy).__name__} looks at", name, episodes.arrays)
             if (found := episodes[name].shape[1:]) != tuple(shape):
@@ -47,9 +48,7 @@ class WindowBatches:
         policy.fit_normalisers(episodes)
         self.named_action, self.place = "action" in policy.inputs, device()
         self.rows = [torch.as_tensor(rows) for rows in policy.windows.indices(episodes)]
-        tensors = {
-            name: torch.as_tensor(episodes[name], device=self.place) for name in {**policy.inputs, "action": None}
-        }
+        tensors = {name: torch.as_tensor(episodes[name], device=self.place) for name in wanted}
         self.arrays = {name: one if one.dtype == torch.uint8 else one.float() for name, one in tensors.items()}
 
     def draw(self, size: int, generator: torch.Generator) -> Batch:

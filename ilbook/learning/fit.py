@@ -100,9 +100,8 @@ class _Run:
         self.parameters = list(policy.parameters())
         self.averaged = [p.detach().clone() for p in self.parameters]
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.95, 0.999)
-        )
+        how = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay, "betas": (0.95, 0.999)}
+        self.optimiser = torch.optim.AdamW(self.parameters, **how)
         self.history: dict[str, list[float]] = {"step": [], "loss": []}
         self.running: list[torch.Tensor] = []
 

@@ -1,8 +1,7 @@
 """Guesses before results, questions about ideas, and checks of exercises: what asks the reader something.
 
-Before a reader in Jupyter guesses and questions are buttons. On the published page, which has no kernel, they are
-fold-outs of plain HTML: no script, readable by keyboard and screen reader, the same bytes for the same input. No answer
-to an exercise stops the notebook: none yet (`...`), a wrong one, or one that raises. A hint is never the solution.
+Before a reader in Jupyter they are buttons, on the published page fold-outs of plain HTML, readable by keyboard and
+screen reader. No answer to an exercise stops the notebook, and a hint is never the solution.
 """
 
 import dis
@@ -162,8 +161,7 @@ def _distinct(where: str, texts: Sequence[str], fewest: int) -> None:
 def exercise(name: str, answer: object, *tests: Test) -> None:
     """Print whether `answer` passes all tests (condition, hint), in order; else the hint of the first it fails.
 
-    A condition is a function of the answer. It should state a property or recompute a value from what is on the page,
-    so that no solution has to be written down. UserError if there is no test.
+    A condition is a function of the answer: a property, or a value made anew, so that no solution is written down.
     """
     if not tests:
         raise UserError(f"exercise {name!r} has no test; give at least one pair (condition, hint)")

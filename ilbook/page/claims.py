@@ -41,24 +41,22 @@ class Claim:
 
     def __post_init__(self) -> None:
         texts = {name: getattr(self, name) for name in ("sentence", "method", "policy", "metric", "source")}
-        bad = [name for name, text in texts.items() if not isinstance(text, str) or not text.strip()]
-        wrong, least = [f": {name} is {texts[name]!r}; give it a text" for name in bad], self.minimum
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", str(self.id)):
-            wrong.append(": its id is not a slug; use lower-case words joined by '-', as in 'chunk-beats-one-step'")
-        if self.metric == WALL_TIME:
-            wrong.append(f": {WALL_TIME} differs from run to run; choose a metric that the seed fixes")
-        if self.direction not in DIRECTIONS:
-            wrong.append(f": {unknown('direction', self.direction, DIRECTIONS)}")
-        if self.baseline in ("", self.policy):
-            wrong.append(f": baseline {self.baseline!r} must name another policy than {self.policy!r}, or be None")
-        if least is None:
-            wrong.append(" has no minimum effect, so any difference would do; give the least, as in minimum=0.05")
-        elif not isinstance(least, int | float) or not math.isfinite(least):
-            wrong.append(f": minimum {least!r} is not a finite number; give the least effect that matters")
-        elif self.baseline is not None and least <= 0:
-            wrong.append(f": minimum {least} against a baseline must be > 0; an effect of zero is no improvement")
-        if wrong:
-            raise UserError(f"claim {self.id}{wrong[0]}")
+        bad = {name: text for name, text in texts.items() if not isinstance(text, str) or not text.strip()}
+        slug, least = re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", str(self.id)), self.minimum
+        finite = isinstance(least, int | float) and math.isfinite(least)
+        enough, other = self.baseline is None or (finite and least > 0), self.baseline not in ("", self.policy)
+        for right, wrong in (
+            *((False, f": {name} is {text!r}; give it a text") for name, text in bad.items()),
+            (slug, ": its id is not a slug; use lower-case words joined by '-', as in 'chunk-beats-one-step'"),
+            (self.metric != WALL_TIME, f": {WALL_TIME} differs from run to run; choose a metric that the seed fixes"),
+            (self.direction in DIRECTIONS, f": {unknown('direction', self.direction, DIRECTIONS)}"),
+            (other, f": baseline {self.baseline!r} must name another policy than {self.policy!r}, or be None"),
+            (least is not None, " has no minimum effect, so any difference would do; give one, as in minimum=0.05"),
+            (finite, f": minimum {least!r} is not a finite number; give the least effect that matters"),
+            (enough, f": minimum {least} against a baseline must be > 0; an effect of zero is no improvement"),
+        ):
+            if not right:
+                raise UserError(f"claim {self.id}{wrong}")
 
 
 @dataclass(frozen=True)

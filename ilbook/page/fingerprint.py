@@ -19,9 +19,8 @@ WRAPPERS = (property, staticmethod, classmethod, functools._lru_cache_wrapper)  
 def of(value: object) -> dict:
     """What a live object depends on: {"notebook": {name: hash}, "state": hash, "parts": [name, ...]}.
 
-    Code of the notebook (or of a file beside it) is followed through the globals, closures and defaults that it uses,
-    with a hash for each class, function and global; "object" is what the object itself holds, but for the weights of
-    torch modules, which are the state. Code of ilbook counts as the part it belongs to, that of libraries by name.
+    Code of the notebook (or of a file beside it) is followed through what it uses, with a hash for each class, function
+    and global; "object" is what the object holds, but for weights, which are the state. Code of ilbook counts by part.
     """
     walk = _Walk()
     notebook = {"object": digest(walk.describe(value))}

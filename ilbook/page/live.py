@@ -7,17 +7,15 @@ import sys
 
 
 def is_live() -> bool:
-    """Whether a reader sits before a notebook that runs: a kernel that Jupyter or VS Code started for a document, and
-    that was asked by somebody who can be asked back.
+    """Whether a reader sits before a kernel that Jupyter or VS Code started for a document, and can be asked back.
 
-    papermill, nbclient and this book's runner, which inherit the variables where they are started in JupyterLab, say
-    with each cell that nobody can be. What a button calls was asked for by no cell: somebody has pressed it.
+    papermill, nbclient and this book's runner, which may inherit the variables, say with each cell that nobody can.
     """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     kernel = getattr(shell, "kernel", None)
     if kernel is None or not any(os.environ.get(name) for name in ("JPY_SESSION_NAME", "VSCODE_PID", "VSCODE_CWD")):
         return False
-    request = getattr(kernel, "get_parent", dict)()
+    request = getattr(kernel, "get_parent", dict)()  # none where a reader pressed a button
     return bool(request.get("content", {}).get("allow_stdin", True))
 
 

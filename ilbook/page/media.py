@@ -71,10 +71,7 @@ class Film(Shown):
 
 
 def show(frames: np.ndarray, fps: float, title: str, alt: str, width: int | None = None) -> Film | Picture:
-    """A film of frames (T, H, W, 3) uint8, `width` pixels wide on the page; a strip of stills without an encoder.
-
-    `alt` says what happens in the film, for readers who cannot see it.
-    """
+    """A film of frames (T, H, W, 3) uint8, `width` pixels wide, in words in `alt`; a strip of stills without ffmpeg."""
     if not alt.strip():
         raise UserError("a film needs a description; say in `alt` what happens in it")
     try:

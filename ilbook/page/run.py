@@ -12,12 +12,12 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ilbook import used
 from ilbook.errors import UserError, unknown
+from ilbook.page import versions
 from ilbook.page.threads import Threads
 from ilbook.paths import build, make_folder, write_file
 from ilbook.rollout import EVALUATED, WALL_TIME
@@ -50,26 +50,21 @@ SMOKE_BANNER = (
 )
 
 
-def check_profile(name: object) -> str:
-    """`name` if it is a profile, else the error that names the nearest one."""
+def check_profile(name: object) -> None:
+    """UserError, with the nearest one, if this is no profile."""
     if name not in PROFILES:
         raise unknown("profile", name, PROFILES)
-    return str(name)
 
 
-def check_seed(seed: object) -> int:
-    """`seed` if a run can have it, else the error that says which seeds there are."""
+def check_seed(seed: object) -> None:
+    """UserError, with those there are, if a run cannot have this seed."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MOST_SEED:
         raise UserError(f"seed {seed!r} is not a whole number from 0 to {MOST_SEED}; choose one, such as 0")
-    return seed
 
 
 @dataclass(eq=False)
 class Run:
-    """One execution of one notebook. Make it with `Run.start`, end it with `finish`.
-
-    Attributes: the notebook's id, the profile, the seed, the output folder and the number of threads.
-    """
+    """One execution of one notebook. Make it with `Run.start`, end it with `finish`."""
 
     notebook: str
     profile: str
@@ -85,12 +80,8 @@ class Run:
     @classmethod
     def start(cls, notebook: str, profile: str = "lecture", seed: int = 0) -> "Run":
         """Check the parameters, set threads and global seeds, make the output folder, warn in the smoke profile."""
-        from ilbook.page import versions
-
         if not isinstance(notebook, str) or not re.fullmatch(r"[A-Za-z0-9][\w-]*", notebook):
-            raise UserError(
-                f"notebook id {notebook!r} is not a file stem such as '01_first_policy'; correct Run.start(...)"
-            )
+            raise UserError(f"notebook id {notebook!r} is not a file stem such as '01_first_policy'; correct it")
         check_profile(profile)
         check_seed(seed)
         given = os.environ.get("ILBOOK_OUT")
@@ -114,10 +105,7 @@ class Run:
         words = [len(stream)]
         for part in stream:
             if isinstance(part, bool) or not (isinstance(part, str) or (isinstance(part, int) and part >= 0)):
-                raise UserError(
-                    f"rng stream part {part!r} is neither a text nor a whole number >= 0; name the stream, "
-                    "as in rng('starts')"
-                )
+                raise UserError(f"rng stream part {part!r} is no text and no whole number >= 0; use rng('starts')")
             words.append(part if isinstance(part, int) else int.from_bytes(hashlib.sha256(part.encode()).digest()[:8]))
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=words))
 
@@ -128,17 +116,18 @@ class Run:
 
     def seeds(self, n: int) -> list[int]:
         """`n` training seeds; asking for more keeps the first ones, and no other run seed shares any."""
-        if not 1 <= n <= SEEDS_APART:
-            raise UserError(f"{n} training seeds asked for; ask for 1 to {SEEDS_APART}")
-        return [self.seed * SEEDS_APART + index for index in range(n)]
+        return self._apart("training seeds", n)
 
     def starts(self, n: int, use: str = "test") -> list[int]:
         """`n` start seeds for one use, "test" or "validation"; asking for more keeps the first ones."""
         if use not in STARTS:
             raise unknown("use of starts", use, STARTS)
+        return self._apart("starts", n, STARTS[use])
+
+    def _apart(self, what: str, n: int, first: int = 0) -> list[int]:
         if not 1 <= n <= SEEDS_APART:
-            raise UserError(f"{n} starts asked for; ask for 1 to {SEEDS_APART}")
-        return [STARTS[use] + self.seed * SEEDS_APART + index for index in range(n)]
+            raise UserError(f"{n} {what} asked for; ask for 1 to {SEEDS_APART}")
+        return [first + self.seed * SEEDS_APART + index for index in range(n)]
 
     def train(
         self,
@@ -151,10 +140,9 @@ class Run:
     ) -> "Trained | dict[Hashable, Trained]":
         """The policy trained on the data, from the store where exactly this was trained before.
 
-        A function that makes the policy is trained `trainings` times (default: `run.trainings`), each with a seed and
-        initial weights of its own; a policy is trained once, from the weights it has. `keep` checkpoints are kept, at
-        equal distances. Where policy, data or settings are dictionaries with the same keys, all are trained, side by
-        side where there are cores, and the answer is a dictionary too.
+        What a function makes is trained `trainings` times (default: `run.trainings`), each with a seed and initial
+        weights of its own; a policy once, from the weights it has. `keep` checkpoints are kept, at equal distances.
+        Of dictionaries with the same keys all are trained, side by side, and the answer is a dictionary too.
         """
         from ilbook.page import store
 
@@ -169,8 +157,7 @@ class Run:
         n = (1 if made else self.trainings) if trainings is None else trainings
         # A dictionary has all keys, and what is no dictionary is the same for each of them.
         wanted = {
-            f"{name} {key}": tuple(several.get(what, {key: value})[key] for what, value in given.items())
-            for key in keys
+            f"{name} {key}": tuple(several.get(what, {key: it})[key] for what, it in given.items()) for key in keys
         }
         trained = store.train(self.notebook, wanted or {name: tuple(given.values())}, self.seeds(n), keep, self.threads)
         return dict(zip(keys, trained.values(), strict=True)) if keys else trained[name]
@@ -200,8 +187,7 @@ class Run:
     def declare(self, claim: "Claim") -> None:
         """Promise to judge `claim` before the run ends; refused once its policy has been evaluated in this run.
 
-        The baseline may have been seen: its failure is what a page starts from. Declaring the same claim again, as a
-        cell run twice does, starts it afresh.
+        The baseline may have been seen: a page starts from its failure. The same claim declared again starts afresh.
         """
         if self._claims.get(claim.id) != claim and claim.policy in EVALUATED[self._begun :]:
             raise UserError(
@@ -214,8 +200,7 @@ class Run:
     def judge(self, claim_id: str, evidence: "pd.DataFrame | Estimate") -> "Verdict":
         """The verdict on a declared claim, from a rollout table (one row per episode) or a ready estimate.
 
-        An estimate is given in the metric's own direction; for a claim of direction "lower" it is negated here.
-        In the smoke profile the estimate is computed, so that mistakes show, but the verdict is "not evaluated".
+        An estimate is given in the metric's own direction. In the smoke profile the verdict is "not evaluated".
         """
         from ilbook import stats
         from ilbook.page import claims
@@ -239,24 +224,18 @@ class Run:
         if len(records) > MOST_ROWS:
             raise UserError(f"result table {name!r} has {len(records)} rows; keep a summary of at most {MOST_ROWS}")
         if any(WALL_TIME in row for row in records):
-            raise UserError(
-                f"result table {name!r} has the column {WALL_TIME!r}, which differs from run to run; leave it out, "
-                f"as in table.drop(columns={WALL_TIME!r})"
-            )
+            what = f"the column {WALL_TIME!r}, which differs from run to run; leave it out"
+            raise UserError(f"result table {name!r} has {what}, as in table.drop(columns={WALL_TIME!r})")
         self._tables[name] = [{str(key): _plain(name, value) for key, value in row.items()} for row in records]
 
     def finish(self) -> None:
         """Write result.json and provenance.json. The last cell of every notebook; without it the run is incomplete.
 
-        result.json follows from the notebook and its seed alone, so two runs can be compared byte by byte;
-        what differs between two runs (time, machine, threads) is in provenance.json.
+        result.json follows from notebook and seed, byte by byte; what else differs (time, machine) is in provenance.
         """
-        missing = [claim_id for claim_id in self._claims if claim_id not in self._verdicts]
-        if missing:
-            raise UserError(
-                f"notebook {self.notebook} declared but never judged {', '.join(missing)}; "
-                "call run.judge(...) for it before run.finish()"
-            )
+        if missing := ", ".join(claim_id for claim_id in self._claims if claim_id not in self._verdicts):
+            advice = "call run.judge(...) for it before run.finish()"
+            raise UserError(f"notebook {self.notebook} declared but never judged {missing}; {advice}")
         result = {
             "notebook": self.notebook,
             "profile": self.profile,
@@ -272,8 +251,6 @@ class Run:
         print(f"{self.notebook} finished ({self.profile}, seed {self.seed}). {words}".rstrip())
 
     def _provenance(self) -> dict:
-        from ilbook.page import versions
-
         return {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             **self._key,
@@ -281,7 +258,7 @@ class Run:
             "commit": versions.commit(),
             "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
             "python": platform.python_version(),
-            "versions": {name: _version(name) for name in ("numpy", "torch", "mujoco", "gymnasium")},
+            "versions": {name: metadata.version(name) for name in ("numpy", "torch", "mujoco", "gymnasium")},
             "threads": self.threads,
             "device": os.environ.get("ILBOOK_DEVICE") or "cpu",
             "gl": os.environ.get("MUJOCO_GL"),
@@ -308,25 +285,22 @@ def _threads() -> int:
 def _settle(threads: int, seed: int) -> None:
     """Threads for torch, and the global generators: a net under code that forgot to take a generator."""
     import numpy as np
+    import torch
 
     random.seed(seed)
     np.random.seed(seed)
-    if find_spec("torch"):
-        import torch
-
-        torch.set_num_threads(threads)
-        torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
 
 
 def _show(text: str) -> None:
     """Markdown inside a notebook, plain text elsewhere."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell is None:
-        print(text)
-    else:
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython():
         from IPython.display import Markdown, display
 
         display(Markdown(text))
+    else:
+        print(text)
 
 
 def _plain(table: str, value: object) -> object:
@@ -340,10 +314,3 @@ def _plain(table: str, value: object) -> object:
         kind = f"{value!r}" if number else f"a {type(value).__name__}"
         raise UserError(f"result table {table!r} holds {kind}; keep finite numbers, truth values and text only")
     return value
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -79,10 +79,7 @@ def train(
     keep: int = 0,
     threads: int = 1,
 ) -> dict[str, Trained]:
-    """Train what is wanted once for each seed, from the store where nothing it depends on changed; see `Run.train`.
-
-    Several trainings that are worth the start of a process run side by side, one process a core and a thread each.
-    """
+    """Train what is wanted once for each seed, from the store where nothing it depends on changed; see `Run.train`."""
     for name, (policy, *_) in wanted.items():
         if is_made(policy) and len(seeds) > 1:
             raise UserError(f"{name}: one policy cannot be trained {len(seeds)} times; give a function that makes it")
@@ -110,10 +107,8 @@ def train(
         meta["weights"] = {file: versions.sha(content) for file, content in weights.items()}
         _store(entry, job.name, meta, weights)
         done[job.name, job.seed] = _opened(job, meta, weights)
-    first = {name: done[name, seeds[0]] for name in wanted}
-    return {
-        name: replace(one, policies={seed: done[name, seed].policy for seed in seeds}) for name, one in first.items()
-    }
+    policies = {name: {seed: done[name, seed].policy for seed in seeds} for name in wanted}
+    return {name: replace(done[name, seeds[0]], policies=trained) for name, trained in policies.items()}
 
 
 def is_made(policy: object) -> bool:
@@ -143,10 +138,9 @@ def _key_parts(job: Job) -> dict:
 
 def _say(names: list[str], said: list[str], to_do: int) -> None:
     """A line for each training, or one for many."""
-    if len(names) > MOST_LINES:
-        print(f"{names[0]} to {names[-1]}: {len(names)} trainings, {len(names) - to_do} of them reused")
-    else:
-        print("\n".join(f"{name}: {words}" for name, words in zip(names, said, strict=True)))
+    each = "\n".join(f"{name}: {words}" for name, words in zip(names, said, strict=True))
+    many = f"{names[0]} to {names[-1]}: {len(names)} trainings, {len(names) - to_do} of them reused"
+    print(many if len(names) > MOST_LINES else each)
 
 
 def _carried_out(jobs: list[Job], threads: int) -> Iterator[tuple[dict, dict[str, bytes]]]:

@@ -1,7 +1,6 @@
 """What a result depends on: its notebook's code and parameters, its data, and the behaviour of the parts that ran.
 
-The version of a part is the hash of its trace in tests/golden, that of a data set the hash of its files. Notebook code
-is hashed as a syntax tree, so comments, docstrings and layout never make a result stale.
+The version of a part is the hash of its trace in tests/golden, of data that of the files, of code its syntax tree's.
 """
 
 import ast
@@ -55,11 +54,8 @@ def notebook_parameters(path: Path) -> dict[str, object]:
 
 
 def key_of_run(notebook: str) -> dict:
-    """`notebook_key` with the parameters as this kernel has them; empty for a notebook that is not in the book.
-
-    Traces are read here too: what is recorded later belongs to code that this kernel has not loaded.
-    """
-    recorded()
+    """`notebook_key` with the parameters as this kernel has them; empty for a notebook that is not in the book."""
+    recorded()  # what is recorded later belongs to code that this kernel has not loaded
     for path in root().glob(f"notebooks/*/{notebook}.ipynb"):
         live = {name: getattr(__main__, name, value) for name, value in notebook_parameters(path).items()}
         return notebook_key(path, live)
@@ -104,9 +100,7 @@ def _normal(node: object) -> str:
 
 # -- the behaviour of parts -------------------------------------------------------------------------------------------
 def known(parts: Iterable[str]) -> dict[str, str | None]:
-    """The version of each part, None for one without a trace: a run is not lost for want of it, but counts as stale.
-    Modules whose lines the traces of others run are left out.
-    """
+    """The version of each part that is not `covered`; None, with which a run counts as stale, where there is none."""
     from ilbook.data import manifest
 
     found = dict(recorded())
@@ -134,10 +128,7 @@ def golden_file(part: str) -> Path:
 
 
 def read_golden(part: str) -> dict:
-    """What is on record for a part: {"part", "tolerance", "trace"}, and the "version" that its trace gives it.
-
-    UserError if it is missing, damaged or another part's.
-    """
+    """What is on record for a part, {"part", "tolerance", "trace"}, and its "version"; UserError if it is damaged."""
     file = golden_file(part)
     try:
         golden = json.loads(file.read_text(encoding="utf-8"))
@@ -145,10 +136,9 @@ def read_golden(part: str) -> dict:
             raise ValueError(f"it holds the trace of {golden['part']}")
         return golden | {"version": digest(golden["trace"])[:DIGITS]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"tests/golden/{file.name} is missing, damaged or of another part ({error!r}); restore it from git, or "
-            f"type: make golden PART={part}"
-        ) from None
+        what = f"missing, damaged or of another part ({error!r})"
+        advice = f"restore it from git, or type: make golden PART={part}"
+        raise UserError(f"tests/golden/{file.name} is {what}; {advice}") from None
 
 
 def commit() -> str | None:

@@ -30,13 +30,7 @@ if TYPE_CHECKING:
     from ilbook.tasks.base import Task
 
 # From Okabe and Ito's palette; a test checks the distances as colour-blind readers see them.
-COLOURS = {
-    "expert": "#333333",  # demonstrations too
-    "baseline": "#E69F00",
-    "method": "#0072B2",
-    "target": "#009E73",
-    "failure": "#D55E00",
-}
+COLOURS = {"expert": "#333333", "baseline": "#E69F00", "method": "#0072B2", "target": "#009E73", "failure": "#D55E00"}
 INK = "#333333"
 DARK_TARGET = "#006247"  # the same green, dark enough for letters on white
 DASHES = ("-", "--", ":", "-.")  # of loss curves, because several may have one colour
@@ -149,8 +143,7 @@ def success_bars(table: pd.DataFrame, ax: Axes | None = None, roles: Names | Non
     return ax
 
 
-def _interval(results: pd.Series) -> tuple[float, float]:
-    """The ends of Wilson's 95 % interval for results of 0 and 1."""
+def _interval(results: pd.Series) -> tuple[float, float]:  # Wilson's, of results of 0 and 1
     rate = wilson(int(results.sum()), len(results))
     return rate.low, rate.high
 

@@ -47,8 +47,7 @@ class Policy(nn.Module, ABC):
 
     `inputs` names what it looks at and the shape of one step of it, as in {"obs": (18,)}; "goal" is not windowed, and
     "action" stands for the executed actions (B, n_past, A) beside "action_valid". `relative_to` names the entries of
-    the last "obs" that hold the present position; the network then predicts how far each action lies from it, as in
-    Chi et al. 2024 (UMI), which keeps small moves visible beside a large workspace.
+    the last "obs" that hold the present position, from which the network then predicts (Chi et al. 2024, UMI).
     """
 
     noise_shape: Shape | None = None  # of the standard normal numbers that one answer takes; None: no chance

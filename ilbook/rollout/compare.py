@@ -43,8 +43,7 @@ def compare(
 ) -> Comparison:
     """Run every policy, in each of its trainings, from the same starts; a `Blind` in place of the dict hides names.
 
-    A list of arms under one name is one policy executed in several ways, which the table's columns tell apart.
-    `progress(episodes that ended just now)`.
+    A list of arms is one policy executed in several ways, which the table tells apart. `progress(episodes ended)`.
     """
     used.note("rollout.compare")
     if not arms:
@@ -55,10 +54,8 @@ def compare(
             arm = arm.executing() if hasattr(arm, "executing") else arm  # what `run.train` gave
             for train_seed, controller in (arm if isinstance(arm, Mapping) else {0: arm}).items():
                 if not isinstance(controller, Controller):
-                    raise UserError(
-                        f"policy {name!r} is a {type(controller).__name__}; give a controller, such as "
-                        "RecedingHorizon(policy), or one for each training seed"
-                    )
+                    advice = "give a controller, such as RecedingHorizon(policy), or one for each training seed"
+                    raise UserError(f"policy {name!r} is a {type(controller).__name__}; {advice}")
                 rollouts.append(evaluate(task, controller, start_seeds, name, train_seed, progress=progress))
         if isinstance(arms, Blind):
             arms.scored(name)
@@ -106,12 +103,8 @@ class Blind(Mapping[str, Arm]):
 
     def unseal(self) -> dict[str, str]:
         """Which code was which policy, in the order of scoring; refused before every policy has been scored."""
-        missing = [code for code in self if code not in self.order]
-        if missing:
-            raise UserError(
-                f"{', '.join(missing)} not scored yet, and who knows the names no longer scores blindly; "
-                "score every policy, then unseal"
-            )
+        if missing := ", ".join(code for code in self if code not in self.order):
+            raise UserError(f"{missing} not scored yet; score every policy, blindly, then unseal")
         self.unsealed = True
         return {code: self._names[code] for code in self.order}
 

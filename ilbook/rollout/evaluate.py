@@ -23,9 +23,7 @@ class Rollout:
     episode in the time of its batch. `invalid` is 1 where a number that is not finite ended the episode, as a failure.
     """
 
-    table: (
-        pd.DataFrame
-    )  # a row per episode; see `evaluate`: n_exec and such are the controller's, milestones the task's
+    table: pd.DataFrame  # a row per episode; n_exec and such are the controller's, milestones the task's
     states: list[np.ndarray]  # per episode (length + 1, S)
 
 
@@ -40,8 +38,7 @@ def evaluate(
 ) -> Rollout:
     """Run one episode from each of `start_seeds`, all at once, until every one is done.
 
-    `start_seeds` names the initial states, so that every policy meets the same ones: each once, or one start for all
-    episodes. `states` (N, S) takes over elsewhere. `progress(episodes that ended just now)`.
+    `start_seeds`: each once, or one for all. `states` (N, S) takes over elsewhere. `progress(episodes ended)`.
     """
     starts = _checked(start_seeds)
     EVALUATED.append(policy)
@@ -72,10 +69,8 @@ def evaluate(
         }
     )
     if invalid := [start for start, broken in zip(starts, sim.invalid, strict=True) if broken]:
-        print(
-            f"{policy}: {len(invalid)} of {len(starts)} episodes ended by a number that is not finite "
-            f"(start {listed(invalid, 5)}); they count as failures"
-        )
+        which = f"{len(invalid)} of {len(starts)} episodes ended by a number that is not finite"
+        print(f"{policy}: {which} (start {listed(invalid, 5)}); they count as failures")
     return Rollout(table, [path[i, : n + 1] for i, n in enumerate(sim.length)])
 
 

@@ -28,9 +28,7 @@ class Step:
     next: Decision | None = None
 
     def following(self) -> Decision:
-        """What the controller would do next in every copy that acted, those that have just ended included: what a
-        learner needs to judge the last step. The episodes that go on do just that.
-        """
+        """What the controller does next, or would do in copies that have just ended: a learner judges by it."""
         if self.next is None:
             kept = self.controller.save() if self.finished.any() else None
             self.next = self.controller.decide(self.sim, self.alive)
@@ -51,9 +49,8 @@ def play(
 ) -> Iterator[Step]:
     """Run an episode in every copy from the start that its seed names; yields each step until all are done.
 
-    With `refill`, a copy that is done begins anew with the next seed of that stream, until it runs dry. `camera` is the
-    size of pictures to be taken. A controller's chance comes from the seeds too, or from `chances` where episodes share
-    a start. `states` (N, S) puts the copies elsewhere than at their starts, for controllers that take over.
+    With `refill`, a copy that is done begins anew with the next seed of that stream. `camera` is the size of pictures.
+    Chance comes from the seeds, or from `chances` where episodes share a start; `states` (N, S) takes over elsewhere.
     """
     used.note("rollout.play")
     seeds = list(seeds)

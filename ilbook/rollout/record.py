@@ -76,9 +76,8 @@ def _one_by_one(expert_type: type[Expert], task: Task, style: Style, n: int, see
     tries: list[Arrays | None] = []
     while len(kept := [i for i, episode in enumerate(tries) if episode]) < n:
         if (tried := len(tries)) > 20 * n + 20:
-            raise UserError(
-                f"{task.name}: only {len(kept)} of {tried} demonstrations succeeded; choose a gentler style"
-            )
+            few = f"only {len(kept)} of {tried} demonstrations succeeded"
+            raise UserError(f"{task.name}: {few}; choose a gentler style")
         # As many as are missing; where few succeed, ever more at once, of which the last ones are then left out.
         seeds = [(seed, tried + i) for i in range(max(n - len(kept), min(tried, MORE)))]
         tries += _attempts(task, expert_type(style), seeds)
@@ -110,10 +109,7 @@ def _attempts(task: Task, expert: Expert, seeds: Sequence[Seed], modes=None) -> 
 
 
 def demonstrate_graded(expert_type: type[Expert], n: int, seed: int, skill: str, operators: int = 3) -> Episodes:
-    """`n` demonstrations by several operators of one skill; the array operator (T,) int8 tells them apart.
-
-    Operators differ by the mode that they prefer. All skills meet starts of their own: `seed` and skill decide them.
-    """
+    """`n` demonstrations of one skill by operators who differ in their mode, as the array operator (T,) int8 says."""
     if n % operators:
         raise UserError(f"{n} demonstrations cannot be shared by {operators} operators; ask for a multiple")
     kept, tried = [], 0
