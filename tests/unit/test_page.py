@@ -101,12 +101,7 @@ def test_a_question_shows_itself_and_folds_its_code(tag):
         ("{cite:p}`three,one`", "(Doe et al., 2022; Doe, 2020)"),
         ("{cite}`none`", "(none)"),
         ("{term}`initial states <initial state>`", "initial states"),
-        ("{math}`a^2`", "$a^2$"),
-        ("(target)=\n## Heading", "## Heading"),
         ("```{math}\n:label: e\na = b\n```", "$$\na = b\n$$"),
-        (":::{note}\nOne.\n\nTwo.\n:::", "> **Note**\n>\n> One.\n>\n> Two.\n"),
-        ("```{admonition} Look here\n:class: tip\nText.\n```", "> **Look here**\n>\n> Text.\n"),
-        (":::{dropdown} Hint\nText.\n:::", "<details><summary>Hint</summary>\n\nText.\n\n</details>\n"),
         ("```python\nx = {'a': 1}\n```", "```python\nx = {'a': 1}\n```"),
     ],
 )
