@@ -39,9 +39,8 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 good, 1 something failed, 2 wrong input, 130 interrupted)."""
-    for name in ("SIGTERM", "SIGHUP"):  # like Ctrl-C: no kernel and no temporary file is left behind
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) is signal.SIG_DFL:  # else nohup, or a caller, has its own
+    for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: no kernel and no temporary file is left behind
+        if signal.getsignal(number) is signal.SIG_DFL:  # else nohup, or a caller, has its own
             signal.signal(number, signal.default_int_handler)
     try:
         arguments = _parser().parse_args(argv)

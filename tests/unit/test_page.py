@@ -14,7 +14,8 @@ SCRATCH = f"{ROOT}/build/executed/smoke/.part-1-01_page"
 PLACES = {f"{SCRATCH}/out": "build/runs/01_page/smoke", f"{ROOT}/": "", ROOT: "."}
 TITLE = notebook.Cell("markdown", "# The <title>\n\nText.", {})
 PAGE = notebook.Notebook(Path(ROOT, "notebooks", "1_part", "01_page.ipynb"), (TITLE,), {}, (4, 5))
-PLAN = record.Plan(Path(ROOT), PAGE, "smoke", {"profile": "smoke", "seed": 3}, {"profile": "lecture", "seed": 0}, {})
+GIVEN = {"profile": "smoke", "seed": 3}
+PLAN = record.Plan(Path(ROOT), PAGE, "smoke", GIVEN, GIVEN, {})
 KNOWN = {"one": "Doe, 2020", "two": "Doe and Roe, 2021", "three": "Doe et al., 2022"}
 
 
