@@ -24,15 +24,12 @@ def run(pages: int, seeds: int, profile: str, draw: int | None, progress: TextIO
     """
     if profile not in results.PROFILES:
         raise unknown("profile", profile, results.PROFILES)
-    if pages < 1:
-        raise UserError("--pages 0 draws nothing; give a number from 1 up")
     found = [result for result in results.published() if result.profile == profile]
     if not found:
         raise UserError(f"no page has a published {profile} result; publish one with ilbook run --publish")
     draw = random.SystemRandom().randrange(10_000) if draw is None else draw
     chosen = random.Random(draw).sample(found, min(pages, len(found)))
-    short = f" (no more of the {pages} asked for are published)" if len(chosen) < pages else ""
-    print(f"drawn with --draw {draw}: {', '.join(old.notebook for old in chosen)}{short}", file=progress, flush=True)
+    print(f"drawn with --draw {draw}: {', '.join(old.notebook for old in chosen)}", file=progress, flush=True)
     rows = []
     for old in chosen:
         rows.append(_again(old, None, progress))

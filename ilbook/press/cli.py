@@ -8,16 +8,17 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
+from ilbook import press
 from ilbook.errors import UserError, unknown
+from ilbook.paths import root
 from ilbook.press.layout import GOOD, interval, table
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a command has to say: rows for --json, text for people, the exit status."""
 
     rows: object
@@ -38,9 +39,8 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status (0 good, 1 something failed, 2 wrong input, 130 interrupted)."""
-    for name in ("SIGTERM", "SIGHUP"):  # like Ctrl-C: no kernel and no temporary file is left behind
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) is signal.SIG_DFL:  # else nohup, or a caller, has its own
+    for number in (signal.SIGTERM, signal.SIGHUP):  # like Ctrl-C: no kernel and no temporary file is left behind
+        if signal.getsignal(number) is signal.SIG_DFL:  # else nohup, or a caller, has its own
             signal.signal(number, signal.default_int_handler)
     try:
         arguments = _parser().parse_args(argv)
@@ -136,23 +136,20 @@ def _whole(text: str) -> int:
 
 def _execute(a: argparse.Namespace) -> tuple[list[dict], list[str]]:
     """The rows of a run, and the notebooks that failed."""
-    from ilbook.press import execute
-
     options = {name: getattr(a, name) for name in ("profile", "seed", "jobs", "fresh", "publish", "timeout")}
-    rows = execute.run(a.ids, overrides=a.set, progress=sys.stderr, **options)
+    rows = press.execute.run(a.ids, overrides=a.set, progress=sys.stderr, **options)
     return rows, [row["id"] for row in rows if row["status"] not in GOOD]
 
 
 def _run(a: argparse.Namespace) -> Answer:
     rows, failed = _execute(a)
+    measured = ": {id} is {verdict} (effect {effect:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}, n = {n})"
     shown, told, places = [], [], []
     for row in rows:
         verdicts = Counter(claim["verdict"] for claim in row["claims"])
         shown.append(row | {"claims": ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())})
-        for claim in row["claims"]:
-            if claim["verdict"] != "not evaluated":
-                measured = f"effect {claim['effect']:+.3f}, 95 % interval {claim['low']:+.3f} to {claim['high']:+.3f}"
-                told.append(f"{row['id']}: {claim['id']} is {claim['verdict']} ({measured}, n = {claim['n']})")
+        judged = [claim for claim in row["claims"] if claim["verdict"] != "not evaluated"]
+        told += [row["id"] + measured.format(**claim) for claim in judged]
         if row["status"] in GOOD:
             places.append(f"{row['id']} page: {os.path.relpath(row['page'])}")
             places.append(f"{row['id']} numbers and videos: {os.path.relpath(row['out'])}")
@@ -164,58 +161,43 @@ def _run(a: argparse.Namespace) -> Answer:
 
 
 def _book(a: argparse.Namespace) -> Answer:
-    from ilbook.press import stage
-
     _, failed = _execute(a)
     if failed:
         return Answer({"site": None, "failed": failed}, f"no site was built, because of {', '.join(failed)}", 1)
     print("Building the site", file=sys.stderr, flush=True)
-    site = stage.build(a.profile)
+    site = press.stage.build(a.profile)
     return Answer({"site": os.path.relpath(site), "failed": []}, f"site: {os.path.relpath(site / 'index.html')}")
 
 
 def _hygiene(a: argparse.Namespace) -> Answer:
-    from ilbook.paths import root
-    from ilbook.press import hygiene, notebook
-
-    paths = a.paths or notebook.choose(root(), [])
-    stripped = (
-        [f"stripped {os.path.relpath(path.resolve())}" for path in paths if hygiene.strip(path)] if a.strip else []
-    )
-    problems = hygiene.check(paths)
-    last = f"{len(paths)} notebooks checked, {len(problems)} problems"
-    text = "\n".join([*stripped, *map(str, problems), last])
-    return Answer([asdict(problem) for problem in problems], text, int(bool(problems)))
+    paths = a.paths or press.notebook.choose(root(), [])
+    stripped = [path for path in paths if a.strip and press.hygiene.strip(path)]
+    problems = press.hygiene.check(paths)
+    lines = [*(f"stripped {os.path.relpath(path.resolve())}" for path in stripped), *map(str, problems)]
+    lines.append(f"{len(paths)} notebooks checked, {len(problems)} problems")
+    return Answer([asdict(problem) for problem in problems], "\n".join(lines), int(bool(problems)))
 
 
 def _new(a: argparse.Namespace) -> Answer:
-    from ilbook.press import new
-
-    paths, then = new.stamp(a.kind, a.name)
+    paths, then = press.new.stamp(a.kind, a.name)
     lines = [*(f"written: {os.path.relpath(path)}" for path in paths), "type next:", *(f"  {line}" for line in then)]
     return Answer({"written": [str(path) for path in paths], "next": then}, "\n".join(lines))
 
 
 def _claims(a: argparse.Namespace) -> Answer:
-    from ilbook.press import results
-
     if a.check or a.accept:
         return _check_claims(a.accept)
-    rows = results.rows()
+    rows = press.results.rows()
     shown = [row | {"effect": interval(row), "old": "stale" if row["stale"] else ""} for row in rows]
-    columns = (
-        "claim: {id} | notebook: {notebook} | profile: {profile} | verdict: {verdict} | "
-        "effect (95 % interval): {effect} | minimum: {minimum:g} | n: {n} | seeds: {seeds} | : {old}"
-    )
+    columns = "claim: {id} | notebook: {notebook} | profile: {profile} | verdict: {verdict} | "
+    columns += "effect (95 % interval): {effect} | minimum: {minimum:g} | n: {n} | seeds: {seeds} | : {old}"
     return Answer(rows, table(shown, columns) if rows else "no notebook declares a claim")
 
 
 def _check_claims(accept: bool) -> Answer:
     """Which published verdicts changed without an entry in CHANGELOG.md, which are stale, and why."""
-    from ilbook.press import ledger
-
-    lines = [f"recorded: {claim}" for claim in (ledger.accept() if accept else [])]
-    rows = ledger.rows()
+    lines = [f"recorded: {claim}" for claim in (press.ledger.accept() if accept else [])]
+    rows = press.ledger.rows()
     for row in rows:
         name = f"{row['id'] or 'no claim'} ({row['notebook']}, {row['profile']})"
         lines += [f"FAIL  {name}: {problem}" for problem in row["problems"]]
@@ -226,21 +208,15 @@ def _check_claims(accept: bool) -> Answer:
 
 
 def _audit(a: argparse.Namespace) -> Answer:
-    from ilbook.press import audit
-
-    rows = audit.run(a.pages, a.seeds, a.profile, a.draw, sys.stderr)
-    return Answer(rows, "\n".join(map(audit.words, rows)), int(not all(row["ok"] for row in rows)))
+    rows = press.audit.run(a.pages, a.seeds, a.profile, a.draw, sys.stderr)
+    return Answer(rows, "\n".join(map(press.audit.words, rows)), int(not all(row["ok"] for row in rows)))
 
 
 def _methods(a: argparse.Namespace) -> Answer:
-    from ilbook.press import methods
-
-    rows = methods.rows()
+    rows = press.methods.rows()
     shown = [row | {"claims": ", ".join(row["claims"]) or None} for row in rows]
-    columns = (
-        "method: {slug} | year: {year} | part: {part} | status: {status} | notebook: {notebook} | claims: {claims}"
-    )
-    return Answer(rows, table(shown, columns))
+    columns = "method: {slug} | year: {year} | part: {part} | status: {status} | notebook: {notebook}"
+    return Answer(rows, table(shown, columns + " | claims: {claims}"))
 
 
 def _tasks(a: argparse.Namespace) -> Answer:
@@ -251,28 +227,22 @@ def _tasks(a: argparse.Namespace) -> Answer:
         row = {"name": task.name, "gym_id": task.gym_id, "obs": len(task.obs_names), "action": len(task.action_low)}
         row |= {"hz": task.control_hz, "max_steps": task.max_steps, "summary": task.__doc__.partition("\n")[0]}
         rows.append(row | {"perturbations": dict(task.perturbations)})
-    columns = (
-        "task: {name} | Gymnasium id: {gym_id} | obs: {obs} | action: {action} | Hz: {hz:g} | steps: {max_steps} | "
-        "what it is: {summary}"
-    )
+    columns = "task: {name} | Gymnasium id: {gym_id} | obs: {obs} | action: {action} | Hz: {hz:g} | steps: {max_steps}"
+    text = table(rows, columns + " | what it is: {summary}")
     shifts = [{**row, "shift": shift, "effect": text} for row in rows for shift, text in row["perturbations"].items()]
     effects = table(shifts, "task: {name} | perturbation: {shift} | what strength 1 does: {effect}")
-    return Answer(rows, f"{table(rows, columns)}\n\n{effects}")
+    return Answer(rows, f"{text}\n\n{effects}")
 
 
 def _doctor(a: argparse.Namespace) -> Answer:
-    from ilbook.press import doctor
-
-    rows = doctor.checks()
+    rows = press.doctor.checks()
     ok, fail = "ok    {check}: {detail}", "FAIL  {check}: {detail}\n      {fix}"
     lines = [(ok if row["ok"] else fail).format(**row) for row in rows]
     return Answer(rows, "\n".join(lines), int(not all(row["ok"] for row in rows)))
 
 
 def _data_make(a: argparse.Namespace) -> Answer:
-    from ilbook.press import demos
-
-    path = demos.make(a.name, out=a.out, seed=a.seed, n=a.n)
+    path = press.demos.make(a.name, out=a.out, seed=a.seed, n=a.n)
     return Answer({"written": str(path)}, f"written: {path}")
 
 
@@ -284,9 +254,7 @@ def _data_check(a: argparse.Namespace) -> Answer:
 
 
 def _data_learn(a: argparse.Namespace) -> Answer:
-    from ilbook.press import learnability
-
-    rows = learnability.measure(a.names, progress=sys.stderr)
+    rows = press.learnability.measure(a.names, progress=sys.stderr)
     success = "success (95 % interval): {success:.3f} ({low:.3f} to {high:.3f})"
     return Answer(rows, table(rows, f"data set: {{set}} | {success} | n: {{n}} | trained: {{train_seconds}} s"))
 
@@ -327,12 +295,10 @@ def _arrays(a: argparse.Namespace) -> list[str] | None:
 
 
 def _converted(row: dict) -> Answer:
-    arrays = ", ".join(row["arrays"])
-    said = f"written: {row['written']}, {row['episodes']} episodes, {row['steps']} steps, arrays {arrays}"
-    lines = [f"left out: {name} ({why})" for name, why in row["left_out"].items()]
-    return Answer(
-        row, "\n".join([said, *lines, *(["--arrays says which arrays to take and refuses misfits"] * bool(lines))])
-    )
+    lines = ["written: {written}, {episodes} episodes, {steps} steps, arrays ".format(**row) + ", ".join(row["arrays"])]
+    lines += [f"left out: {name} ({why})" for name, why in row["left_out"].items()]
+    lines += ["--arrays says which arrays to take and refuses misfits"] * bool(row["left_out"])
+    return Answer(row, "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from typing import Any
 
 from ilbook import paths
 from ilbook.draw import gl
-from ilbook.errors import UserError
+from ilbook.errors import UserError, listed
 
 LEAST_DISK_GB = 1.0  # executed notebooks, trainings and the site take about a third of it
-FEW = 4  # wrong packages, or busy programs, named in one line
+FEW = 4  # wrong packages named in one line
 LOOK_S = 1.0  # for which the other programs are watched
 MOST_BUSY = 0.5  # cores that they may take
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ILBOOK_THREADS")
@@ -29,32 +29,28 @@ def checks() -> list[dict[str, Any]]:
     for check in (_packages, _gl, _temp, _video, _threads, _busy, _build, _home, _git, _disk):
         try:
             detail, fix = check()
-        except UserError as error:
-            detail, fix = str(error), "correct this and run `ilbook doctor` again"
         except Exception as error:  # a machine so sick that the check itself broke
-            detail, fix = f"{type(error).__name__}: {error}", "correct this and run `ilbook doctor` again"
+            detail = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            fix = "correct this and run `ilbook doctor` again"
         rows.append({"check": check.__name__[1:], "ok": not fix, "detail": detail, "fix": fix})
     return rows
 
 
 def _packages() -> tuple[str, str]:
     """The installed versions against the lock; a local part such as +cpu does not count."""
-    installed = {_name(found.name): found.version.partition("+")[0] for found in metadata.distributions()}
     locked = read_lock(paths.root() / "requirements.lock")
+    installed = {_name(found.name): found.version.partition("+")[0] for found in metadata.distributions()}
     found = {name: installed.get(name, "missing") for name in locked}
     wrong = [f"{name} is {found[name]}, locked {wanted}" for name, wanted in locked.items() if found[name] != wanted]
     if not wrong:
         return f"{len(locked)} packages as in requirements.lock, Python {platform.python_version()}", ""
-    more = f" and {len(wrong) - FEW} more" if len(wrong) > FEW else ""
-    detail = f"{len(wrong)} of {len(locked)} packages differ: {', '.join(wrong[:FEW])}{more}"
-    if (Path(sys.prefix) / "conda-meta").is_dir():
-        return detail, "type: pip install -r requirements.lock"
-    return detail, "remove .venv and type: make env"
+    conda = (Path(sys.prefix) / "conda-meta").is_dir()
+    fix = "type: pip install -r requirements.lock" if conda else "remove .venv and type: make env"
+    return f"{len(wrong)} of {len(locked)} packages differ: {listed(wrong, FEW)}", fix
 
 
 def _name(name: str) -> str:
-    """As package indices compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return re.sub("[-_.]+", "-", name).lower()  # as package indices compare it
 
 
 def read_lock(path: Path) -> dict[str, str]:
@@ -63,7 +59,7 @@ def read_lock(path: Path) -> dict[str, str]:
     lines = [line for line in re.sub("#.*", "", text).splitlines() if line.strip()]
     pins = [re.fullmatch(r"\s*([A-Za-z0-9][\w.-]*)==([\w.!]+)\s*", line) for line in lines]
     if not pins or None in pins:
-        bad = next((line for line, pin in zip(lines, pins, strict=True) if pin is None), "nothing")
+        bad = lines[pins.index(None)] if pins else "nothing"
         raise UserError(f"{path.name} holds {bad!r} where name==version should stand; get it back, or run `make lock`")
     return {_name(pin[1]): pin[2] for pin in pins}
 
@@ -109,30 +105,19 @@ def _threads() -> tuple[str, str]:
 
 def _busy() -> tuple[str, str]:
     """Other programs make trainings slower, and times that are measured mean nothing."""
-    import psutil
-
     from ilbook.page.threads import Threads
 
-    def watched() -> list[psutil.Process]:
-        return list(psutil.process_iter(["pid", "name", "cpu_percent"], ad_value=0.0))  # percent since the last call
-
-    watched()
     before = Threads.times()
     time.sleep(LOOK_S)
     elapsed, busy, own = (now - then for now, then in zip(Threads.times(), before, strict=True))
     taken = max(busy - own, 0.0) / elapsed
     detail = f"other programs take {taken:.1f} of {cores()} cores"
-    if taken <= MOST_BUSY:
-        return detail, ""
-    others = sorted((one.info for one in watched() if one.pid != os.getpid()), key=lambda info: -info["cpu_percent"])
-    most = ", ".join("{name} ({pid}) {cpu_percent:.0f} %".format(**info) for info in others[:FEW])
-    return f"{detail}: {most}", "end them or wait: trainings take longer meanwhile, and measured times mean nothing"
+    fix = "end them (`top` shows them) or wait: trainings take longer meanwhile, and measured times mean nothing"
+    return detail, fix if taken > MOST_BUSY else ""
 
 
 def _build() -> tuple[str, str]:
-    return _folder(
-        paths.build(), "set ILBOOK_BUILD to a folder of your own, where pages, trainings and results go then"
-    )
+    return _folder(paths.build(), "set ILBOOK_BUILD to a folder of your own, where all that is made goes then")
 
 
 def _temp() -> tuple[str, str]:
@@ -152,9 +137,13 @@ def _home() -> tuple[str, str]:
 
 def _folder(folder: Path, fix: str) -> tuple[str, str]:
     """A folder in which files can be made, or which can be made; nothing is written to find out."""
-    there = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    there = _nearest(folder)
     good = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
     return (str(folder), "") if good else (f"{folder} cannot be written", fix)
+
+
+def _nearest(folder: Path) -> Path:
+    return next((one for one in (folder, *folder.parents) if one.exists()), folder)
 
 
 def _git() -> tuple[str, str]:
@@ -170,8 +159,7 @@ def _git() -> tuple[str, str]:
 
 
 def _disk() -> tuple[str, str]:
-    there = next(one for one in (paths.build(), *paths.build().parents) if one.exists())
-    free = shutil.disk_usage(there).free / 1e9
+    free = shutil.disk_usage(_nearest(paths.build())).free / 1e9
     if free < LEAST_DISK_GB:
         return f"{free:.2f} GB free", f"free {LEAST_DISK_GB:.0f} GB; `make clean` removes what can be made again"
     return f"{free:.0f} GB free", ""

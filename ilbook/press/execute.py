@@ -51,19 +51,17 @@ def run(
         if others:
             raise UserError(f"what differs from the notebook as it stands cannot be published; leave out {others[0]}")
     rows: dict[str, dict] = {}
-    waiting = []
 
     def say(text: str) -> None:
         if progress is not None:
             tqdm.write(text, file=progress)
 
     def done(plan: Plan, row: dict, when: str = "") -> None:
-        row = {"why": "", "trace": [], "source": "", **row, "page": plan.file(".html"), "out": plan.out}
-        rows[plan.name] = row
-        problem = [*filter(None, [row["why"]]), *(f"| {line}" for line in row["source"].splitlines()), *row["trace"]]
+        rows[plan.name] = row = {"why": "", "trace": [], **row, "page": plan.file(".html"), "out": plan.out}
         line = f"[{len(rows)}/{len(plans)}] {row['id']}  {row['status']}  {when}{row['seconds']:.1f} s"
-        say("\n      ".join([line, *problem]))
+        say("\n      ".join([line, *filter(None, [row["why"]]), *row["trace"]]))
 
+    waiting = []
     for plan in plans:
         _sweep(plan.folder)
         old, changed = (None, "") if fresh else record.load(plan)

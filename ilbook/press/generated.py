@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 from ilbook.page.claims import VERDICTS
 from ilbook.paths import root
@@ -13,10 +14,10 @@ BADGES = {  # word -> colour of its badge; failures are shown as loudly as succe
     "supported": "success", "contradicted": "danger", "inconclusive": "warning", "not evaluated": "secondary",
     "planned": "light", "draft": "secondary", "faithful": "info", "reproduced": "success",
 }  # fmt: skip
-COLUMNS = (
-    "claim: {sentence} (`{id}`) | profile: {profile} | verdict: {verdict} | effect (95 % interval): {interval} | "
-    "asked for: {minimum:g} | could be seen: {smallest_visible:.3f} | sample: {sample} | commit: {commit}"
-)
+STALE = " {bdg-dark}`stale`"
+CLAIMS = "claim: {sentence} (`{id}`) | profile: {profile} | verdict: {verdict} | effect (95 % interval): {interval} | "
+CLAIMS += "asked for: {minimum:g} | could be seen: {smallest_visible:.3f} | sample: {sample} | commit: {commit}"
+METHODS = "method: {title} | year: {year} | status: {status} | page: {page} | claims: {claims}"
 
 
 def badge(word: str) -> str:
@@ -35,7 +36,7 @@ def _page(notebook: str) -> tuple[str, str]:
     return book.title, f"{{doc}}`{book.part}/{notebook}`"
 
 
-def _table(rows: list[dict], columns: str) -> str:
+def _table(rows: Iterable[dict], columns: str) -> str:
     """A Markdown table, as `layout.cells` says."""
     head, *lines = cells(rows, columns)
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
@@ -48,26 +49,25 @@ def ledger() -> str:
         return "No notebook declares a claim yet."
     lines = []
     for profile in results.PROFILES:
-        counts = Counter(row["verdict"] for row in rows if row["profile"] == profile)
-        stale = sum(row["stale"] for row in rows if row["profile"] == profile)
+        mine = [row for row in rows if row["profile"] == profile]
+        counts, stale = Counter(row["verdict"] for row in mine), sum(row["stale"] for row in mine)
         words = ", ".join(f"{badge(verdict)} {counts[verdict]}" for verdict in VERDICTS)
-        lines.append(f"- Profile `{profile}`: {words}" + (f"; {{bdg-dark}}`stale` {stale}" if stale else ""))
+        lines.append(f"- Profile `{profile}`: {words}" + (f";{STALE} {stale}" if stale else ""))
     for name in dict.fromkeys(row["notebook"] for row in rows):
         title, link = _page(name)
         lines += ["", f"## {title}", "", f"Declared and judged in {link}.", ""]
         mine = [row for row in rows if row["notebook"] == name]
-        lines.append(_table([_line(row) for row in mine], COLUMNS))
+        lines.append(_table(map(_line, mine), CLAIMS))
         stale = {row["profile"]: row["why"] for row in mine if row["stale"]}
         lines += ["", *(f"- The {profile} result is stale: {_plain(why)}." for profile, why in stale.items())]
     return "\n".join(lines)
 
 
 def _line(row: dict) -> dict:
-    stale = " {bdg-dark}`stale`" if row["stale"] else ""
     seeds = {0: "no training", 1: "1 seed"}.get(row["seeds"], f"{row['seeds']} seeds")
     return row | {
         "sentence": _plain(row["sentence"]),
-        "verdict": f"{badge(row['verdict'])}{stale}{'; ' if row['replications'] else ''}{row['replications'] or ''}",
+        "verdict": "; ".join(filter(None, [badge(row["verdict"]) + STALE * row["stale"], row["replications"]])),
         "interval": interval(row),
         "sample": None if row["effect"] is None else f"n = {row['n']}, {seeds}",
         "commit": row["commit"] and f"`{row['commit']}`",
@@ -86,8 +86,7 @@ def method_map() -> str:
         mine = [row for row in rows if row["part"] == part]
         if mine:
             lines += ["", f"## {caption}", ""]
-            columns = "method: {title} | year: {year} | status: {status} | page: {page} | claims: {claims}"
-            lines.append(_table([_method(row, verdicts) for row in mine], columns))
+            lines.append(_table([_method(row, verdicts) for row in mine], METHODS))
     return "\n".join(lines)
 
 
@@ -109,15 +108,12 @@ def data_sets() -> str:
     """The shipped demonstrations and how well a plain policy clones each, as a table."""
     from ilbook.press.demos import RECIPES
 
-    rows = []
+    rows, form = [], "{success:.3f} ({low:.3f} to {high:.3f})"
     for row in learnability.rows():
-        result = {"n": None, **(row["result"] or {})}
-        success = (
-            "{success:.3f} ({low:.3f} to {high:.3f})".format(**result) if row["result"] else badge("not evaluated")
-        )
-        stale = " {bdg-dark}`stale`" if row["stale"] else ""
-        what = _plain(RECIPES[row["set"]].what)
-        rows.append({**row, "what": what, "kb": row["bytes"] / 1e3, "success": success + stale, "n": result["n"]})
+        result = row["result"]
+        success = form.format(**result) if result else badge("not evaluated")
+        row |= {"what": _plain(RECIPES[row["set"]].what), "kb": row["bytes"] / 1e3, "n": result and result["n"]}
+        rows.append(row | {"success": success + STALE * row["stale"]})
     columns = "set: `{set}` | what it is: {what} | episodes: {episodes} | steps: {steps:,} | size: {kb:,.0f} kB"
     return _table(rows, columns + " | success of a plain clone (95 % interval): {success} | n: {n}")
 

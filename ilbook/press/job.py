@@ -58,7 +58,7 @@ class Job:
         silent = True if progress is None else None  # None: only where it is no terminal
         self.bar = {"desc": plan.notebook.id, "file": progress, "disable": silent, "leave": False}
         self.scratch = plan.folder / f".part-{os.getpid()}-{plan.name}"
-        self.cell, self.cells = 0, len(plan.notebook.code_cells)
+        self.cell = 0
         self.begun: float | None = None
         self.peak = 0  # bytes
         self.kernel: subprocess.Popen | None = None  # leads a process group of its own
@@ -85,17 +85,14 @@ class Job:
         self.begun = time.monotonic()
         try:
             status, why = self._execute()
-            why = f"code cell {self.cell} of {self.cells}: {why}"
+            why = why and f"code cell {self.cell} of {len(self.plan.notebook.code_cells)}: {why}"
         except Exception as error:  # the machinery's fault, or a full disk: it must still become a row of the table
             status, why = "error", str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         finally:
             self.stop()
             shutil.rmtree(self.scratch, ignore_errors=True)
-        if status == "ok":
-            return self._row(status)
         why += f"; {DISK_FULL}" if os.strerror(errno.ENOSPC) in why else ""
-        source = self.plan.notebook.code_cells[self.cell - 1].source if self.cell else ""
-        return self._row(status) | {"why": why, "trace": self.trace, "source": source}
+        return self._row(status) | {"why": why, "trace": self.trace}
 
     def _row(self, status: str) -> dict:
         row = {"id": self.plan.notebook.id, "status": status, "seconds": round(time.monotonic() - self.begun, 1)}
@@ -110,7 +107,7 @@ class Job:
             execute_notebook(
                 str(plan.notebook.path),
                 str(self.scratch / "raw.ipynb"),
-                parameters={name: value for name, value in plan.parameters.items() if value != plan.defaults[name]},
+                parameters=plan.given,
                 kernel_name="python3",
                 kernel_manager_class=type("KernelOfJob", (Kernel,), {"job": self}),
                 on_cell_start=self._cell_begins,

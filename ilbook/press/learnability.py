@@ -55,7 +55,6 @@ def file() -> Path:
 
 
 def _measured() -> dict[str, dict]:
-    """What the file holds: name of a set -> its result."""
     return json.loads(file().read_text(encoding="utf-8")) if file().is_file() else {}
 
 
@@ -65,7 +64,7 @@ def rows() -> list[dict]:
     for name, entry in manifest.entries().items():
         row = {"set": name, **{key: entry[key] for key in ("task", "episodes", "steps", "bytes")}}
         result = measured.get(name)
-        stale = bool(result) and bool(result["data"] != entry["sha256"] or why_stale(result))
+        stale = bool(result and (result["data"] != entry["sha256"] or why_stale(result)))
         found.append(row | {"result": result, "stale": stale})
     return found
 

@@ -37,26 +37,19 @@ def _row(key: str, verdict: str | None, old: dict, stale: str, entries: list[str
         if verdict in [mention[1] for mention in (_mentions(claim, entry) for entry in fresh) if mention]:
             note = f"{change}, as CHANGELOG.md tells; record it with ilbook claims --accept"
         else:
-            problems.append(
-                f"the verdict changed ({change}); tell of it in CHANGELOG.md: '{claim}' and then '{verdict}'"
-            )
+            wanted = f"'{claim}' and then '{verdict}'"
+            problems.append(f"the verdict changed ({change}); tell of it in CHANGELOG.md: {wanted}")
     row = {"id": None if claim == "None" else claim, "notebook": notebook, "profile": profile, "accepted": was}
     return row | {"verdict": verdict, "stale": bool(stale), "problems": problems, "note": note}
 
 
 def accept() -> list[str]:
     """Record every changed verdict that CHANGELOG.md tells; returns the ids. The others stay as they are."""
-    accepted, taken = _accepted(), []
-    for row in rows():
-        if row["note"]:
-            key = f"{row['notebook']}/{row['profile']}/{row['id']}"
-            accepted.pop(key, None)
-            if row["verdict"] != GONE:
-                accepted[key] = _record(row["id"], row["verdict"])
-            taken.append(row["id"])
-    if taken:
-        _write(accepted)
-    return taken
+    accepted, told = _accepted(), [row for row in rows() if row["note"]]
+    for row in told:
+        accepted["{notebook}/{profile}/{id}".format(**row)] = _record(row["id"], row["verdict"])
+    _write({key: old for key, old in accepted.items() if old["verdict"] != GONE})
+    return [row["id"] for row in told]
 
 
 def publish(out: Path, notebook: str, profile: str) -> Path:
@@ -71,8 +64,7 @@ def publish(out: Path, notebook: str, profile: str) -> Path:
     accepted = _accepted()
     for claim in result["claims"]:
         accepted.setdefault(f"{notebook}/{profile}/{claim['id']}", _record(claim["id"], claim["verdict"]))
-    if accepted:
-        _write(accepted)
+    _write(accepted)
     return path
 
 
@@ -92,7 +84,8 @@ def _accepted() -> dict[str, dict]:
 
 
 def _write(accepted: dict[str, dict]) -> None:
-    write_file(file(), json.dumps(dict(sorted(accepted.items())), indent=1) + "\n")
+    if accepted != _accepted():
+        write_file(file(), json.dumps(dict(sorted(accepted.items())), indent=1) + "\n")
 
 
 def _entries() -> list[str]:

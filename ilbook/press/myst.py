@@ -6,10 +6,7 @@ from pathlib import Path
 from pybtex.database import Entry, parse_file
 
 ROLE = re.compile(r"\{([a-z:]+)\}`([^`]+)`")
-TARGET = re.compile(r"^\([\w-]+\)=\n", re.MULTILINE)
 MATH_FENCE = re.compile(r"^```\{math\}\n(?::\w+:[^\n]*\n)*(.*?)^```$", re.DOTALL | re.MULTILINE)
-DIRECTIVE = re.compile(r"^(:{3,}|`{3,})\{([a-z-]+)\}[ ]*([^\n]*)\n(.*?)^\1$", re.DOTALL | re.MULTILINE)
-OPTION = re.compile(r"^:[\w-]+:.*\n?", re.MULTILINE)
 
 
 def references(bibliography: Path) -> dict[str, str]:
@@ -26,26 +23,13 @@ def _short(entry: Entry) -> str:
 
 
 def plain(text: str, known: dict[str, str]) -> str:
-    """`text` without MyST: citations by name and year, cross references by their text, notes as block quotes."""
+    """`text` without MyST: citations by name and year, cross references by their text, formulas between dollars."""
 
     def role(match: re.Match) -> str:
         name, content = match.groups()
-        if name.startswith("cite"):
-            keys = [key.strip() for key in content.split(",")]
-            names = "; ".join(known.get(key, key) for key in keys)
-            return names if name == "cite:t" else f"({names})"
-        if name == "math":
-            return f"${content}$"
-        return re.sub(r"\s*<[^>]*>$", "", content)
+        if not name.startswith("cite"):
+            return re.sub(r"\s*<[^>]*>$", "", content)
+        names = "; ".join(known.get(key.strip(), key.strip()) for key in content.split(","))
+        return names if name == "cite:t" else f"({names})"
 
-    def directive(match: re.Match) -> str:
-        _, name, title, body = match.groups()
-        label = title.strip() or name.replace("-", " ").capitalize()
-        if name in ("dropdown", "toggle"):
-            return f"<details><summary>{label}</summary>\n\n{OPTION.sub('', body).strip()}\n\n</details>\n"
-        lines = [f"**{label}**", "", *OPTION.sub("", body).strip().splitlines()]
-        return "\n".join(f"> {line}".rstrip() for line in lines) + "\n"
-
-    text = TARGET.sub("", text)
-    text = MATH_FENCE.sub(r"$$\n\1$$", text)
-    return DIRECTIVE.sub(directive, ROLE.sub(role, text))
+    return ROLE.sub(role, MATH_FENCE.sub(r"$$\n\1$$", text))

@@ -11,12 +11,8 @@ from ilbook.press import notebook
 
 TEMPLATES = Path(__file__).parent / "template" / "new"  # kind / where it is stamped, and ".txt" behind it
 MODULE = (r"[a-z][a-z0-9]*(_[a-z0-9]+)*", "lower-case words joined by '_' such as reach, and no word of Python")
+PAGE = (r"\d(_[a-z0-9]+)+/\d\d(_[a-z0-9]+)+", "PART/NN_slug, lower-case words such as 2_cloning/01_median")
 CHECK = ".venv/bin/python -m pytest tests/contract tests/golden -k $slug"
-FORMS = {  # which names it may have, and the same in words
-    "task": MODULE,
-    "policy": MODULE,
-    "page": (r"\d(_[a-z0-9]+)+/\d\d(_[a-z0-9]+)+", "PART/NN_slug, lower-case words such as 2_cloning/01_median"),
-}
 THEN = {  # what to type
     "task": ('make golden PART="tasks.$slug experts.$slug"', CHECK),
     "policy": ("make golden PART=policies.$slug", CHECK),
@@ -30,7 +26,7 @@ THEN = {  # what to type
 
 def stamp(kind: str, name: str) -> tuple[list[Path], list[str]]:
     """Write the files of a new "task", "policy" or "page"; them, and what to type then. UserError for a name in use."""
-    pattern, names = FORMS[kind]
+    pattern, names = PAGE if kind == "page" else MODULE
     if not re.fullmatch(pattern, name) or keyword.iskeyword(name):
         raise UserError(f"{name!r} cannot name a {kind}; give {names}")
     part, _, slug = name.rpartition("/")
@@ -57,9 +53,9 @@ def _notebook(text: str) -> str:
 
     cells = []
     for head, source in re.findall(r"^# %%(.*)\n((?:(?!# %%).*\n)*)", text, re.MULTILINE):
-        new = v4.new_markdown_cell if "[markdown]" in head else v4.new_code_cell
-        tags = [tag for tag in head.split() if tag != "[markdown]"]
-        metadata = {"tags": tags} if tags else {}
+        prose = head.strip() == "[markdown]"
+        new = v4.new_markdown_cell if prose else v4.new_code_cell
+        metadata = {} if prose or not head.strip() else {"tags": head.split()}
         cells.append(new(source.strip(), id=f"cell-{len(cells):02d}", metadata=metadata))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     book = v4.new_notebook(cells=cells, metadata={"ilbook": {"kind": "draft"}, "kernelspec": kernel})

@@ -13,7 +13,6 @@ from ilbook.page.versions import notebook_parameters
 
 TEACHING = ("exercise", "predict", "concept", "player")  # cells with these tags are for the reader alone
 FENCE = re.compile(r"^(```|~~~)(?!\{math\}).*?^\1", re.DOTALL | re.MULTILINE)
-
 FORMULA_OR_CODE = re.compile(r"^```\{math\}.*?^```|\$\$.*?\$\$|\$[^$\n]+\$|`[^`]*`", re.DOTALL | re.MULTILINE)
 
 
@@ -130,11 +129,9 @@ def choose(root: Path, names: list[str]) -> list[Path]:
     by_path = {path.resolve(): path for path in found}
     chosen = {name: by_id.get(name) or by_path.get(Path(name).resolve()) for name in names}
     for name in (name for name, path in chosen.items() if path is None):
-        if Path(name).exists():
-            raise UserError(
-                f"{name} is no page of this book; give an id, or the path of a page under {root / 'notebooks'}"
-            )
-        raise unknown("notebook", name, by_id)
+        if not Path(name).exists():
+            raise unknown("notebook", name, by_id)
+        raise UserError(f"{name} is no page of this book; give an id, or the path of one under {root / 'notebooks'}")
     return list(dict.fromkeys(chosen.values())) or found
 
 
@@ -142,9 +139,8 @@ def parameters(notebook: Notebook) -> dict[str, object]:
     """Names and literal values of the cell tagged "parameters"; UserError where `profile` or `seed` is missing."""
     values = notebook_parameters(notebook.path)
     if missing := {"profile", "seed"} - values.keys():
-        raise UserError(
-            f"{notebook.path.name} has no cell with the tag 'parameters' that sets {sorted(missing)}; add it"
-        )
+        file = notebook.path.name
+        raise UserError(f"{file} has no cell with the tag 'parameters' that sets {sorted(missing)}; add it")
     return values
 
 

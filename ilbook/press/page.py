@@ -22,7 +22,8 @@ KEPT_METADATA = ("kernelspec", "language_info", "ilbook")
 FOLDED = {"predict", "concept", "player"}  # their code holds the answers, or nothing to learn from
 CELL_FILE = re.compile(re.escape(tempfile.gettempdir()) + r"/ipykernel_\d+/\d+\.py")
 HEADING = re.compile(r'<h2 id="([^"]*)"[^>]*>(.*?)<a class="anchor-link"', re.DOTALL)
-REMOVED = {"cell": "cell", "input": "input", "all_outputs": "output"}  # nbconvert's word -> ours
+REMOVED = {f"remove_{kind}_tags": [f"remove-{kind}"] for kind in ("cell", "input")}
+REMOVED["remove_all_outputs_tags"] = ["remove-output"]
 # Everything but widgets, which need a script from the web: each widget has a static twin.
 SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain")
 
@@ -30,15 +31,13 @@ SHOWN = ("text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png
 def write(plan: Plan, scratch: Path) -> None:
     """Write page.ipynb and page.html into `scratch` from its raw.ipynb."""
     book = nbformat.read(scratch / "raw.ipynb", as_version=4)
-    root = str(plan.root)
-    made = build(plan.root)
-    out = f"build/{plan.out.relative_to(made)}"
-    clean(book, {str(scratch / "out"): out, f"{root}/": "", root: ".", str(made): "build"})
+    top, made = plan.root, build(plan.root)
+    clean(book, {scratch / "out": f"build/{plan.out.relative_to(made)}", f"{top}/": "", top: ".", made: "build"})
     nbformat.write(book, scratch / "page.ipynb")
     (scratch / "page.html").write_text(html(book, plan), encoding="utf-8")
 
 
-def clean(book: nbformat.NotebookNode, places: dict[str, str]) -> None:
+def clean(book: nbformat.NotebookNode, places: dict[str | Path, str]) -> None:
     """Take out what depends on this machine or on papermill; `places`: path in the repository -> what is written."""
     book.metadata = nbformat.from_dict({k: v for k, v in book.metadata.items() if k in KEPT_METADATA})
     places = {**places, sys.prefix: "python", f"{Path.home()}/": "~/"}
@@ -49,7 +48,7 @@ def clean(book: nbformat.NotebookNode, places: dict[str, str]) -> None:
         if cell.cell_type == "code":
             text = CELL_FILE.sub("this cell", json.dumps(cell.outputs, ensure_ascii=False))
             for path, name in places.items():
-                text = text.replace(path, name)
+                text = text.replace(str(path), name)
             cell.outputs = [nbformat.from_dict(output) for output in json.loads(text)]
             kinds = [kind for output in cell.outputs for kind in output.get("metadata", {}).values()]
             texts = [kind["alt"] for kind in kinds if "alt" in kind]
@@ -64,10 +63,9 @@ def html(book: nbformat.NotebookNode, plan: Plan) -> str:
     for cell in shown.cells:
         if cell.cell_type == "markdown":
             cell.source = myst.plain(cell.source, references)
-    removed = {f"remove_{kind}_tags": [f"remove-{word}"] for kind, word in REMOVED.items()}
     config = {
         "NbConvertBase": {"display_data_priority": list(SHOWN)},
-        "TagRemovePreprocessor": {"enabled": True, **removed},
+        "TagRemovePreprocessor": {"enabled": True, **REMOVED},
         "TemplateExporter": {"exclude_input_prompt": True, "exclude_output_prompt": True},
     }
     folder, name = [str(TEMPLATES.parent)], TEMPLATES.name

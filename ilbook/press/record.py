@@ -1,6 +1,5 @@
 """What one run of one notebook depends on, where its files lie, and whether it has been done before."""
 
-import ast
 import json
 import platform
 import re
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import ilbook
 from ilbook.page.run import check_seed
-from ilbook.page.versions import digest, sha, without_docstrings
+from ilbook.page.versions import digest, sha
 from ilbook.paths import build, write_file
 from ilbook.press import notebook as notebooks
 from ilbook.press.notebook import Notebook
@@ -28,7 +27,7 @@ class Plan:
     notebook: Notebook
     profile: str
     parameters: dict[str, object]  # every value of the parameters cell, as it will be
-    defaults: dict[str, object]  # the same values as they stand in the notebook
+    given: dict[str, object]  # those that differ from the notebook's own
     parts: dict[str, str]
 
     @property
@@ -38,15 +37,13 @@ class Plan:
 
     @property
     def changed(self) -> dict[str, object]:
-        """Parameters other than the profile that differ from the notebook's own."""
-        same = {**self.defaults, "profile": self.profile}
-        return {name: value for name, value in self.parameters.items() if value != same[name]}
+        """What differs from the notebook's own, but for the profile."""
+        return {name: value for name, value in self.given.items() if name != "profile"}
 
     @property
     def variant(self) -> str:
         """Ending of the file names: another seed or setting never replaces what the book shows."""
-        changed = "".join(f"-{name}{value}" for name, value in self.changed.items())
-        return re.sub(r"[^\w.-]", "_", changed)
+        return re.sub(r"[^\w.-]", "_", "".join(f"-{name}{value}" for name, value in self.changed.items()))
 
     @property
     def folder(self) -> Path:
@@ -76,8 +73,9 @@ def plan(root: Path, path: Path, profile: str, seed: int | None, settings: list[
     """Read the notebook at `path` and work out what its run depends on. UserError for a wrong parameter."""
     book = notebooks.read(path)
     defaults = notebooks.parameters(book)
-    given = notebooks.override(book, [*([] if seed is None else [f"seed={seed}"]), *settings])
-    parameters = {**defaults, "profile": profile, **given}
+    wanted = notebooks.override(book, [*([] if seed is None else [f"seed={seed}"]), *settings])
+    parameters = {**defaults, "profile": profile, **wanted}
+    given = {name: value for name, value in parameters.items() if value != defaults[name]}
     check_seed(parameters["seed"])
     parts = {  # named as one says that they changed
         "the notebook": digest([[cell.kind, cell.source, cell.tags] for cell in book.cells]),
@@ -86,21 +84,14 @@ def plan(root: Path, path: Path, profile: str, seed: int | None, settings: list[
         "the Python version": platform.python_version(),
         "its parameters": digest(parameters),
     }
-    return Plan(root, book, profile, parameters, defaults, parts)
+    return Plan(root, book, profile, parameters, given, parts)
 
 
 @cache
 def _package() -> str:
     """One hash over all code and models of the package, but for the press, which only prints."""
-    found = {}
-    for file in (*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.xml")):
-        name = file.relative_to(PACKAGE)
-        if name.parts[0] != "press":
-            content = file.read_bytes()
-            if file.suffix == ".py":  # without comments and layout
-                content = ast.dump(without_docstrings(ast.parse(content)))
-            found[name.as_posix()] = sha(content)
-    return digest(found)
+    files = {file.relative_to(PACKAGE): file for end in ("py", "xml") for file in PACKAGE.rglob(f"*.{end}")}
+    return digest({str(name): sha(file.read_bytes()) for name, file in files.items() if name.parts[0] != "press"})
 
 
 def load(plan: Plan) -> tuple[dict | None, str]:
@@ -110,11 +101,10 @@ def load(plan: Plan) -> tuple[dict | None, str]:
     """
     try:
         record = json.loads(plan.file(".json").read_text(encoding="utf-8"))
-        before = {"seconds", "peak_mb", "claims", "time"} <= record.keys() and record["parts"] | record["files"]
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        before, left = record["parts"] | record["files"], plan.left()
+    except (OSError, ValueError, KeyError, TypeError):
         return None, ""
-    left = plan.left()
-    if not before or len(left) < 3:  # pages and result; only a page that calls no Run has no provenance
+    if len(left) < 3:  # pages and result; only a page that calls no Run has no provenance
         return None, ""
     now = plan.parts | left
     changed = [part for part in now | before if before.get(part) != now.get(part)]

@@ -3,10 +3,11 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from ilbook import stats
-from ilbook.errors import UserError
+from ilbook.errors import UserError, listed
 from ilbook.page import versions
 from ilbook.page.claims import Claim, in_seeds, others, published_path, read_json
 from ilbook.paths import root
@@ -34,7 +35,7 @@ class Published:
         return {claim["id"]: claim for claim in self.result.get("claims", [])}
 
     def others(self, claim: str) -> dict[str, dict]:
-        """Outcomes of a claim with other seeds and all else equal: {seed: {"verdict", "effect", "low", "high"}}."""
+        """`claims.others` of one of its claims."""
         return others(self.notebook, self.profile, claim, self.provenance)
 
 
@@ -66,15 +67,12 @@ def why_stale(told: dict, key: dict | None = None) -> str:
     lost = {part for part in before if not before[part] or not now.get(part)}
     settings = (told.get("parameters") or {}).items() ^ key.get("parameters", {}).items()
     words = ["the notebook changed"] if told.get("notebook") != key.get("notebook") else []
-    for kind, names in (
-        ("parameters changed", {name for name, _ in settings}),
-        ("changed", {part for part in before.keys() - lost if before[part] != now[part]}),
-        ("gone, or without a trace", lost),
-    ):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            words.append(f"{kind}: {', '.join(sorted(names)[:3])}{more}")
-    return "; ".join(words)
+    kinds = {
+        "parameters changed": {name for name, _ in settings},
+        "changed": {part for part in before.keys() - lost if before[part] != now[part]},
+        "gone, or without a trace": lost,
+    }
+    return "; ".join(words + [f"{kind}: {listed(sorted(names), 3)}" for kind, names in kinds.items() if names])
 
 
 def rows() -> list[dict]:
@@ -83,14 +81,12 @@ def rows() -> list[dict]:
     Nulls and "not evaluated" where nothing is. `smallest_visible` is the least effect that the comparison could have
     told from none, `replications` says in how many seeds the verdict was the same.
     """
-    found = {(result.notebook, result.profile): result for result in published()}
-    return [
-        _row(claim, path.stem, profile, found.get((path.stem, profile)))
-        for path in notebooks.paths(root())
-        for claims in [declared(notebooks.read(path))]
-        for profile in PROFILES
-        for claim in claims
-    ]
+    results = {(result.notebook, result.profile): result for result in published()}
+    found = []
+    for book in map(notebooks.read, notebooks.paths(root())):
+        for profile, claim in product(PROFILES, declared(book)):
+            found.append(_row(claim, book.id, profile, results.get((book.id, profile))))
+    return found
 
 
 def _row(claim: Claim, notebook: str, profile: str, result: Published | None) -> dict:

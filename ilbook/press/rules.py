@@ -37,6 +37,7 @@ FORBIDDEN = (  # kind of cell, pattern, what to do
     ("markdown", r"\(attachment:[^)]*\)", "is an attached file; draw the picture in code, or put it beside the pages"),
     ("code", r"\b(SystemExit|get_ipython)\b", "has no place here; a notebook ends with run.finish() and has no shell"),
     ("code", r"https?://\S*", "is a web address in code; a notebook loads nothing from the web"),
+    ("code", r"(?m)^\s*[%!]+[a-z].*", "is no Python; write plain Python, without shell lines and magics"),
     ("code", ABSOLUTE, "is an absolute path; use run.out or a path inside the repository"),
 )
 LEAST = {"predict": 2, "concept": 3, "exercise": 1}  # calls of check on a page
@@ -182,15 +183,6 @@ def forbidden(book: Notebook) -> Iterator[Finding]:
             yield from ((number, f"{found[0]} {advice}") for found in re.finditer(pattern, cell.source, re.IGNORECASE))
 
 
-def python(book: Notebook) -> Iterator[Finding]:
-    """Plain Python: no shell lines, no magics, which ruff lets pass in a notebook."""
-    for number, cell in book.numbered("code"):
-        try:
-            compile(cell.source, "cell", "exec")
-        except SyntaxError as error:
-            yield number, f"line {error.lineno}: {error.msg}; write plain Python, without shell lines and magics"
-
-
 def profile(book: Notebook) -> Iterator[Finding]:
     """Only `run.pick(smoke=, lecture=, full=)` depends on the profile."""
     starts = [call for _, call in book.nodes(ast.Call) if ast.unparse(call.func).endswith("Run.start")]
@@ -276,5 +268,5 @@ def failure_first(book: Notebook) -> Iterator[Finding]:
 
 RULES = (
     name, file_format, clean, tags, title, parameters, set_up, sentinel, size, draft, sections, tables, typed_number,
-    forbidden, python, profile, claims, teaching, leak, failure_first,
+    forbidden, profile, claims, teaching, leak, failure_first,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from ilbook.press import cli, execute
 
 PACKAGE = Path(cli.__file__).parents[1]
 ROW = {
-    "id": "01_page", "status": "ok", "seconds": 2.0, "peak_mb": 10.0, "why": "", "trace": [], "source": "",
+    "id": "01_page", "status": "ok", "seconds": 2.0, "peak_mb": 10.0, "why": "", "trace": [],
     "claims": [], "page": "build/01_page.html", "out": "build/runs/01_page",
 }  # fmt: skip
 CLAIM = (

@@ -75,7 +75,7 @@ def test_the_others_go_on_and_rows_keep_their_order(ended):
 @pytest.mark.slow
 def test_a_failing_cell_is_shown_with_its_error(ended):
     rows, said, _ = ended
-    assert "| first / 0" in said and "ZeroDivisionError: division by zero" in "\n".join(rows["02_raises"]["trace"])
+    assert "first / 0" in said and "ZeroDivisionError: division by zero" in "\n".join(rows["02_raises"]["trace"])
 
 
 @pytest.mark.slow
