@@ -6,12 +6,10 @@ from pathlib import Path
 from ilbook import tasks, used
 from ilbook.errors import unknown
 
-FOLDER = Path(__file__).parent
-
 
 def names() -> list[str]:
     """The tasks that have an expert, in alphabetical order."""
-    return sorted(file.stem for file in FOLDER.glob("*.py") if file.stem in tasks.names())
+    return sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem in tasks.names())
 
 
 def get(name: str) -> type:

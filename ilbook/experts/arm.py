@@ -77,7 +77,12 @@ class ArmExpert(Expert):
 
     def _go(self, goal: np.ndarray, roll: np.ndarray, width: np.ndarray, phase: np.ndarray) -> np.ndarray:
         """Joint targets (N, 6) one step towards a place (N, 3), a roll and a width (N,)."""
-        self._change(phase)
+        for i in np.flatnonzero(phase != self._phase) if self.style.pause or self.style.detour else ():
+            if self._phase[i] >= 0:
+                self._pause(i)
+            rng = self._generators[i]
+            self._side[i] = rng.choice([-1.0, 1.0]) * (rng.random() < self.style.detour)
+        self._phase = phase
         way = (goal - self.hand)[:, :2]
         far = np.linalg.norm(way, axis=1)
         size = self._side * BULGE * np.clip((far - 0.03) / 0.05, 0, 1) / np.maximum(far, 1e-9)  # the less, the nearer
@@ -93,12 +98,3 @@ class ArmExpert(Expert):
         pitch, roll, width = (now + np.clip(wanted - now, -most, most)).T
         target = np.column_stack([arm.solve_ik(place, pitch, roll)[0], width])
         return self.command + limit(target, self.command, arm.LOW, arm.HIGH, ArmTask.max_speed * STEP, ArmTask.weight)
-
-    def _change(self, phase: np.ndarray) -> None:
-        """Chance has its say where a copy enters a new phase."""
-        for i in np.flatnonzero(phase != self._phase) if self.style.pause or self.style.detour else ():
-            rng = self._generators[i]
-            if self._phase[i] >= 0:
-                self._pause(i)
-            self._side[i] = rng.choice([-1.0, 1.0]) * (rng.random() < self.style.detour)
-        self._phase = phase

@@ -10,8 +10,6 @@ from ilbook.control.base import Controller, Decision
 from ilbook.errors import UserError, unknown
 from ilbook.tasks.base import Task
 
-KNOCK_STEPS = 3, 7  # control steps that a knock lasts: from, up to (excluded)
-
 
 @dataclass(frozen=True)
 class Style:
@@ -131,8 +129,7 @@ class Expert(Controller):
         if style.knock:
             chance = np.stack([rng.random(2) for rng in self._generators])
             hit = (chance[:, 0] < style.knock) & (self._knock_left == 0)
-            first, end = KNOCK_STEPS
-            lasts = first + ((end - first) * chance[:, 1]).astype(int)
+            lasts = 3 + (4 * chance[:, 1]).astype(int)  # 3 to 6 control steps
             self._knock_left = np.where(hit, lasts, np.maximum(self._knock_left - 1, 0))
             direction = fresh[hit, size : 2 * size]
             self._knock[hit] = self.knock_size * direction / np.linalg.norm(direction, axis=1, keepdims=True)

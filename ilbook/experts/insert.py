@@ -62,7 +62,13 @@ class InsertExpert(Expert):
         depth, held = -at[:, 1], at[:, 1] - to[:, 1]
         aside, lean = (np.maximum(np.abs(at[:, k]), np.abs(to[:, k])) for k in (0, 2))
         amiss, inside = aside + LEAN * lean, depth > INSIDE
-        self._follow_up(at, held, inside)
+        # Forget places that were passed, count the steps that pegs stick, lift those that stick too long.
+        self._via[np.linalg.norm(at[:, :2] - self._via, axis=1) < ARRIVED] = np.nan
+        self._lift = np.maximum(self._lift - 1, 0)
+        sticks = (self._touching | (held > STUCK) & (at[:, 1] < TOUCH)) & (self._lift == 0)
+        self._stuck = np.where(sticks, self._stuck + 1, 0)
+        over = self._stuck > PATIENCE
+        self._lift[over], self._stuck[over] = np.where(inside[over], 3, 4), 0
         # Once on its way down, a peg is brought up again only from a place where it would miss the hole.
         fits = amiss < np.where(self._down | (self._stuck > 0), MISSES, ALIGNED)
         via = ~np.isnan(self._via[:, 0])
@@ -87,13 +93,3 @@ class InsertExpert(Expert):
         length = np.minimum(speed, np.where(down, left, EASE * left + 0.0002))
         move *= (length / np.maximum(left, 1e-9)).clip(max=1.0)[:, None]
         return to_hand(to + move, hole)
-
-    def _follow_up(self, at: np.ndarray, held: np.ndarray, inside: np.ndarray) -> None:
-        """Count the steps that pegs stick, lift those that stick too long, forget places that were passed."""
-        there = np.linalg.norm(at[:, :2] - self._via, axis=1) < ARRIVED
-        self._via[there] = np.nan
-        self._lift = np.maximum(self._lift - 1, 0)
-        sticks = (self._touching | (held > STUCK) & (at[:, 1] < TOUCH)) & (self._lift == 0)
-        self._stuck = np.where(sticks, self._stuck + 1, 0)
-        over = self._stuck > PATIENCE
-        self._lift[over], self._stuck[over] = np.where(inside[over], 3, 4), 0

@@ -109,9 +109,8 @@ def by_start(table: pd.DataFrame, policy: str, metric: str, like: str | None = N
         seed, start = values.isna().stack().idxmax()
         lacks = f"policy {policy!r} has no {metric} for start {start} of training seed {seed}"
         raise UserError(f"{lacks}; evaluate every training seed on the same starts")
-    if like is not None:
-        alone = len(mine.index.symmetric_difference(table[table["policy"] == like].set_index(PAIR).index))
-        if alone:
-            apart = f"policies {like!r} and {policy!r} were judged on different starts ({alone} have no partner)"
-            raise UserError(f"{apart}; evaluate both on one list of initial states")
+    partners = table[table["policy"] == (like or policy)].set_index(PAIR).index
+    if alone := len(mine.index.symmetric_difference(partners)):
+        apart = f"policies {like!r} and {policy!r} were judged on different starts ({alone} have no partner)"
+        raise UserError(f"{apart}; evaluate both on one list of initial states")
     return values

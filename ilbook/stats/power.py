@@ -37,7 +37,6 @@ def exact_power(
     At p = q this is the false-alarm rate. Both directions count.
     """
     used.note("stats.power", "stats.sequential.peeking")  # whose tables may be remembered, and so do not say it again
-    check_rate(p, q)
     check_alpha(alpha)
     return float(binomial(n, p) @ _rejected(p_values, n, alpha) @ binomial(n, q))
 

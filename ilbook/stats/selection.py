@@ -8,7 +8,7 @@ import pandas as pd
 
 from ilbook import used
 from ilbook.errors import UserError, unknown
-from ilbook.stats.estimate import Estimate, check_rate, check_whole, outcomes
+from ilbook.stats.estimate import Estimate, outcomes
 from ilbook.stats.intervals import binomial, wilson
 
 
@@ -21,16 +21,14 @@ class Selection:
     held_out: Estimate  # the rate to report
 
 
-def select_checkpoint(
-    table: pd.DataFrame, validation: Iterable[int], held_out: Iterable[int], metric: str = "success"
-) -> Selection:
+def select_checkpoint(table: pd.DataFrame, validation: Iterable[int], held_out: Iterable[int]) -> Selection:
     """Pick the checkpoint with the most successes on the `validation` starts; report it on the `held_out` starts.
 
-    `table` has one row per episode of one training: checkpoint, start and the metric (0 or 1). Among equals the first
+    `table` has one row per episode of one training: checkpoint, start and success (0 or 1). Among equals the first
     of the table is taken. Every checkpoint must have run on every validation start.
     """
     used.note("stats.selection")
-    for column in ("checkpoint", "start", metric):
+    for column in ("checkpoint", "start", "success"):
         if column not in table.columns:
             raise unknown("table column", column, map(str, table.columns))
     if "train_seed" in table.columns and table["train_seed"].nunique() > 1:
@@ -42,11 +40,11 @@ def select_checkpoint(
     if shared := sorted(chosen_on & reported_on):
         both = f"{len(shared)} starts choose the checkpoint and report it too ({shared[0]} is one)"
         raise UserError(f"{both}; keep the lists apart")
-    scores = {name: _rate(table, name, chosen_on, metric) for name in dict.fromkeys(table["checkpoint"])}
+    scores = {name: _rate(table, name, chosen_on) for name in dict.fromkeys(table["checkpoint"])}
     if not scores:
         raise UserError("the table has no checkpoint; evaluate at least one")
     best = max(scores, key=lambda name: scores[name].effect)
-    return Selection(best, scores[best], _rate(table, best, reported_on, metric))
+    return Selection(best, scores[best], _rate(table, best, reported_on))
 
 
 def best_of(rates: Sequence[float], n: int) -> float:
@@ -55,19 +53,17 @@ def best_of(rates: Sequence[float], n: int) -> float:
     Less the best true rate it is the optimism, which is smaller on common starts, where the outcomes are correlated.
     """
     used.note("stats.selection")
-    check_whole(n)
-    check_rate(*rates)
     if len(rates) == 0:
         raise UserError("there is no checkpoint to choose from; give at least one rate")
     below = np.minimum(np.cumsum(binomial(n, rates), axis=-1), 1.0)  # (K, n + 1)
     return float((1 - below.prod(axis=0)[:-1]).sum() / n)  # E[max] is the sum of P(max > s)
 
 
-def _rate(table: pd.DataFrame, checkpoint: object, starts: set[int], metric: str) -> Estimate:
+def _rate(table: pd.DataFrame, checkpoint: object, starts: set[int]) -> Estimate:
     """The success rate of a checkpoint on these starts, each exactly once."""
     mine = table[(table["checkpoint"] == checkpoint) & table["start"].isin(starts)]
     for twice in mine.loc[mine["start"].duplicated(), "start"]:
         raise UserError(f"checkpoint {checkpoint!r} has start {twice} twice; evaluate each start once")
     if missing := sorted(starts - set(mine["start"])):
         raise UserError(f"checkpoint {checkpoint!r} was not run on start {missing[0]} ({len(missing)} are missing)")
-    return wilson(int(outcomes(mine[metric].to_numpy(), f"checkpoint {checkpoint!r}").sum()), len(starts))
+    return wilson(int(outcomes(mine["success"].to_numpy(), f"checkpoint {checkpoint!r}").sum()), len(starts))

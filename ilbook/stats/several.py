@@ -27,7 +27,7 @@ def adjusted(p_values: Sequence[float], method: str = "bonferroni") -> np.ndarra
     return multipletests(p, method=method)[1]
 
 
-def compare_all(table: pd.DataFrame, metric: str, alpha: float = 0.05, method: str = "bonferroni") -> pd.DataFrame:
+def compare_all(table: pd.DataFrame, metric: str, alpha: float = 0.05) -> pd.DataFrame:
     """Every pair of policies on common starts by McNemar's test: first, second, effect, p, adjusted, different.
 
     Best policies first. `table` as for the paired bootstrap, of one training: three on 100 starts are not 300 trials.
@@ -45,7 +45,7 @@ def compare_all(table: pd.DataFrame, metric: str, alpha: float = 0.05, method: s
     tests = [mcnemar(values[first][0], values[second][0]) for first, second in pairs]
     found = pd.DataFrame(pairs, columns=["first", "second"])
     found = found.assign(effect=[test.effect for test in tests], p=[test.p for test in tests])
-    found["adjusted"] = adjusted(found["p"], method)
+    found["adjusted"] = adjusted(found["p"])
     return found.assign(different=found["adjusted"] <= alpha)
 
 

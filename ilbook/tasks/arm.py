@@ -206,9 +206,5 @@ class ArmTask(Task):
         sim.score[index] = np.maximum(sim.score[index], share)
 
     @abstractmethod
-    def _solved(
-        self, sim: Simulation, index: np.ndarray, trace: np.ndarray, between: np.ndarray, height: np.ndarray
-    ) -> np.ndarray:
-        """Which of the copies `index` are solved now (n,), given which cubes are `between` the jaws (n,) and at what
-        `height` (n,) above that of one on the table, metres; keeps more milestones.
-        """
+    def _solved(self, sim, index, trace, between, height) -> np.ndarray:
+        """As `judge`, for cubes `between` the jaws (n,) and `height` metres up (n,); returns which are solved (n,)."""

@@ -72,10 +72,9 @@ class Task(ABC):
             raise UserError(f"{self.name}: push_chance is given and nothing pushes; add shift={{'push': 1.0}}")
 
     def __repr__(self) -> str:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values["shift"] = dict(self.shift) or ()
-        changed = [field.name for field in fields(self) if values[field.name] != field.default]
-        return f"{type(self).__name__}({', '.join(f'{name}={values[name]!r}' for name in changed)})"
+        values = vars(self) | {"shift": dict(self.shift) or ()}
+        changed = [f"{one.name}={values[one.name]!r}" for one in fields(self) if values[one.name] != one.default]
+        return f"{type(self).__name__}({', '.join(changed)})"
 
     def shifted(self, **strengths: float) -> Self:
         """This task with a distribution shift, on top of its own: `PushT().shifted(friction=1.0, push=0.5)`."""

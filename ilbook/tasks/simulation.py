@@ -28,14 +28,12 @@ class Simulation:
     def __init__(self, task, n_copies: int, threads: int | None):
         if n_copies < 1:
             raise UserError(f"{task.name}: n_copies is {n_copies}; a simulation needs at least one copy")
-        self.task, self.n_copies, self.threads = task, n_copies, threads
-        self.max_steps = task.max_steps
+        self.task, self.n_copies, self.threads, self.max_steps = task, n_copies, threads, task.max_steps
         self.model = task.load_model(looks=False)
         self.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET  # it would hide what `_advance` looks for
         self.nq, self.nu = self.model.nq, self.model.nu
         self._pushes = task.strength("push") != 0
-        inputs = CONTROL | PUSH if self._pushes else CONTROL
-        self._settings = {"control_spec": inputs, "nstep": task.substeps, "skip_checks": True}
+        self._settings = {"control_spec": CONTROL | PUSH * self._pushes, "nstep": task.substeps, "skip_checks": True}
         # Which part of a control step has passed, and of which action: (K * A,), as arrays of short last axes are slow.
         self._ramp = np.repeat(np.arange(1, task.substeps + 1) / task.substeps, self.nu)
         self._columns = np.tile(np.arange(self.nu), task.substeps)
@@ -138,15 +136,14 @@ class Simulation:
 
     def restore(self, saved: dict[str, np.ndarray], copies: np.ndarray | None = None) -> None:
         """Put copies back into what `save` gave; they then go on as they did, bit for bit."""
-        index = np.arange(self.n_copies) if copies is None else np.asarray(copies)
+        where = ... if copies is None else copies
+        for name, now in self.save(copies).items():
+            if np.shape(saved.get(name)) != now.shape:
+                needed = f"give what save returned for {len(now)} copies of the same task"
+                raise UserError(f"{self.task.name}: restore got no {name} of shape {now.shape}; {needed}")
         for name, array in self._kept.items():
-            shape = (len(index), *array.shape[1:])
-            if name not in saved or saved[name].shape != shape:
-                needed = f"give what save returned for {len(index)} copies of the same task"
-                raise UserError(f"{self.task.name}: restore got no {name} of shape {shape}; {needed}")
-        for name, array in self._kept.items():
-            array[index] = saved[name]
-        self._unset[index] = False
+            array[where] = saved[name]
+        self._unset[where] = False
 
     def step(self, action: np.ndarray) -> np.ndarray:
         """Move every copy that is not done towards its action (N, A), metres, for one control step; returns (N, O).
@@ -158,12 +155,9 @@ class Simulation:
             raise UserError(f"{self.task.name}: step got actions of shape {action.shape}, not {self.command.shape}")
         if self._unset.any():
             raise UserError(f"{self.task.name}: copy {self._unset.argmax()} has no start yet; call reset before step")
-        running = ~self.done
-        if not np.isfinite(action).all():
-            broken = running & ~np.isfinite(action).all(axis=1)
-            self.failure[broken] = self.invalid[broken] = True
-            running &= ~broken
-        index = running.nonzero()[0]
+        broken = ~self.done & ~np.isfinite(action).all(axis=1)
+        self.failure[broken] = self.invalid[broken] = True
+        index = (~self.done).nonzero()[0]
         if len(index):
             self._advance(index, action if len(index) == self.n_copies else action[index])
         return self.obs

@@ -92,7 +92,6 @@ class CountTest(SequentialTest):
         return self.boundaries[t]
 
     def stop(self, first: np.ndarray, second: np.ndarray) -> tuple[float, str]:
-        """See `SequentialTest`."""
         x, y = int(first.sum()), int(second.sum())
         return float(self.at(len(first))[x, y]), "second" if y > x else "first"
 

@@ -35,7 +35,6 @@ class SaviTest(SequentialTest):
         return math.log(self.sides / self.alpha)
 
     def stop(self, first: np.ndarray, second: np.ndarray) -> tuple[float, str]:
-        """See `SequentialTest`."""
         up, down = log_e(first, second)[-1], log_e(second, first)[-1]
         if self.sides == 2 and down > up:
             return float(down >= self.threshold), "first"
