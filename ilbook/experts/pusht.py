@@ -113,12 +113,10 @@ class PushTExpert(Expert):
         return float(missing(pose)[part] / TWISTS[self._contact[i], part])
 
     def _choose(self, pose: np.ndarray) -> tuple[int, int]:
-        """The contact to push at, and the part of the error that it mends: the largest one that can be reached. Of the
-        two contacts that mend a part, the one whose side effect also helps comes first.
-        """
+        """The contact to push at, and the part of the error that it mends: the largest one that can be reached."""
         x, y, turn = error = missing(pose)
         right = int(turn <= 0)  # which of a pair of contacts turns the way that is missing
-        choices = {
+        choices = {  # of two contacts that mend a part, the one whose side effect also helps comes first
             0: [4 + right, 5 - right] if x > 0 else [6 + right, 7 - right],
             1: [8] if y > 0 else [9],
             2: [right, 2 + right] if y > 0 else [2 + right, right],

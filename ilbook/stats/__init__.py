@@ -1,7 +1,4 @@
-"""Estimates with intervals, and the rule that turns an interval into a verdict.
-
-Here stands what every page uses; the rest is imported by module, `from ilbook.stats import pairs, power, several`.
-"""
+"""What every page uses: estimates with intervals, and the rule for verdicts; the rest is imported by module."""
 
 from ilbook.stats.estimate import VERDICTS, Estimate, smallest_visible, verdict
 from ilbook.stats.intervals import clopper_pearson, jeffreys, wilson

@@ -69,17 +69,17 @@ def stevens(successes: np.ndarray, n: int, coins: np.ndarray, level: float = 0.9
 
 def coverage(interval: Callable[[int, int], Estimate], n: int, rates: Sequence[float]) -> np.ndarray:
     """Probability (R,) that the interval from n episodes holds the true rate, for each of `rates` (R,); exact."""
-    chances, truth = binomial(n, rates), np.asarray(rates, dtype=float)[:, None]  # (R, n + 1), (R, 1)
-    made = [interval(successes, n) for successes in range(n + 1)]
+    used.note("stats.intervals")
+    check_whole(n)
+    check_rate(*rates)
+    made, truth = [interval(successes, n) for successes in range(n + 1)], np.asarray(rates, dtype=float)[:, None]
     low, high = np.array([(one.low, one.high) for one in made]).T
-    return (chances * ((low <= truth) & (truth <= high))).sum(axis=1)
+    return (binomial(n, rates) * ((low <= truth) & (truth <= high))).sum(axis=1)  # over (R, n + 1)
 
 
-def binomial(n: int, rates: float | Sequence[float] | np.ndarray) -> np.ndarray:
+def binomial(n: int, rates: float | np.ndarray) -> np.ndarray:
     """Probability (..., n + 1) of each number of successes in n episodes, for success rates (...)."""
     from scipy.stats import binom
 
     used.note("stats.intervals")
-    check_whole(n)
-    check_rate(*np.ravel(rates).tolist())
     return binom.pmf(np.arange(n + 1), n, np.asarray(rates, dtype=float)[..., None])

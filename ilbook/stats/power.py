@@ -13,6 +13,7 @@ from ilbook.stats.estimate import check_alpha, check_rate, check_whole
 from ilbook.stats.intervals import binomial
 from ilbook.stats.sequential.peeking import barnard_p
 
+Table = Callable[[int], np.ndarray]  # p-values (n + 1, n + 1) of a test for all counts of n episodes each
 quantile = NormalDist().inv_cdf
 
 
@@ -29,14 +30,10 @@ def power_unpaired(p: float, q: float, n: int, alpha: float = 0.05) -> float:
     return NormalDist().cdf((abs(p - q) * math.sqrt(n) - quantile(1 - alpha / 2) * pooled) / own)
 
 
-def exact_power(
-    p: float, q: float, n: int, alpha: float = 0.05, p_values: Callable[[int], np.ndarray] = barnard_p
-) -> float:
-    """The same for a test whose p-values (n + 1, n + 1) are known for all counts, as in `sequential.peeking`; exact.
-
-    At p = q this is the false-alarm rate. Both directions count.
-    """
+def exact_power(p: float, q: float, n: int, alpha: float = 0.05, p_values: Table = barnard_p) -> float:
+    """The same, exact, for a test as in `sequential.peeking`, both directions; at p = q the false-alarm rate."""
     used.note("stats.power", "stats.sequential.peeking")  # whose tables may be remembered, and so do not say it again
+    check_rate(p, q)
     check_alpha(alpha)
     return float(binomial(n, p) @ _rejected(p_values, n, alpha) @ binomial(n, q))
 
@@ -66,7 +63,7 @@ def discordant(p: float, q: float, correlation: float) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=64)
-def _rejected(p_values: Callable[[int], np.ndarray], n: int, alpha: float) -> np.ndarray:
+def _rejected(p_values: Table, n: int, alpha: float) -> np.ndarray:
     return p_values(n) <= alpha
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ilbook import used
 from ilbook.errors import UserError
+from ilbook.stats.estimate import check_rate, check_whole
 from ilbook.stats.intervals import binomial
 
 
@@ -34,6 +35,8 @@ def wrong_winner(rates: Sequence[float], n: int, break_ties: bool = False) -> fl
 def _masses(rates: Sequence[float], n: int) -> np.ndarray:
     """Probabilities (K, n + 1) of each number of successes of each policy, from the worst to the best."""
     used.note("stats.ranking")
+    check_whole(n)
+    check_rate(*rates)
     ordered = np.sort(np.asarray(rates, dtype=float))
     if len(ordered) < 2 or (np.diff(ordered) == 0).any():
         raise UserError(f"rates {list(rates)} have no true ranking; give at least two, all different")

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ilbook import used
 from ilbook.errors import UserError, unknown
-from ilbook.stats.estimate import Estimate, outcomes
+from ilbook.stats.estimate import Estimate, check_rate, check_whole, outcomes
 from ilbook.stats.intervals import binomial, wilson
 
 
@@ -53,6 +53,8 @@ def best_of(rates: Sequence[float], n: int) -> float:
     Less the best true rate it is the optimism, which is smaller on common starts, where the outcomes are correlated.
     """
     used.note("stats.selection")
+    check_whole(n)
+    check_rate(*rates)
     if len(rates) == 0:
         raise UserError("there is no checkpoint to choose from; give at least one rate")
     below = np.minimum(np.cumsum(binomial(n, rates), axis=-1), 1.0)  # (K, n + 1)

@@ -84,9 +84,7 @@ def solve_ik(place: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> tuple[np
 
 
 def natural_pitch(height: np.ndarray) -> np.ndarray:
-    """The pitch (...,) at which the arm carries its grasp at a height (...,): straight down near the table, and forward
-    the more, the higher it is, because the wrist cannot bend that far.
-    """
+    """Pitch (...,) of a grasp carried at a height (...,): down near the table; higher, the wrist cannot bend so far."""
     return DOWN - np.clip(7.0 * (np.asarray(height) - 0.045), 0.0, 0.75)
 
 

@@ -89,9 +89,7 @@ class Task(ABC):
         return Simulation(self, n_copies, threads)
 
     def load_model(self, looks: bool = True) -> mujoco.MjModel:
-        """The model of this task with its perturbations; without `looks` it lacks what is only to be looked at, and
-        moves in the same way, bit for bit, and faster.
-        """
+        """The model with its perturbations; without `looks` it lacks what is only looked at: faster, the same bits."""
         spec = mujoco.MjSpec.from_file(str(Path(__file__).with_name(f"{self.name}.xml")))
         self._perturb(spec)
         model = spec.compile()
@@ -151,9 +149,7 @@ class Task(ABC):
         return {}
 
     def starts(self, seeds: Iterable[int | tuple[int, ...]]) -> np.ndarray:
-        """Initial states (len(seeds), S), each by its seed alone: whole numbers are the starts that policies are judged
-        from, tuples those that demonstrations begin at.
-        """
+        """Initial states (len(seeds), S), each by its seed alone: numbers for judging, tuples for demonstrations."""
         words = [[*seed, 1] if isinstance(seed, tuple) else [int(seed), 7919] for seed in seeds]
         return np.stack([self.start(np.random.default_rng(word)) for word in words])
 

@@ -99,9 +99,7 @@ class Simulation:
         return self.task.info(self)
 
     def see(self, inputs: Sequence[str], copies: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """Only what is asked for, of copies (all, or indices (n,)): obs (n, O), state (n, S), goal (n, G), and
-        image (n, 96, 96, 3) uint8.
-        """
+        """What is asked of all or some copies (n,): obs (n, O), state (n, S), goal (n, G), image (n, 96, 96, 3)."""
         task, state = self.task, self.state if copies is None else self.state[copies]
         looks = {"obs": task.observe, "state": np.asarray, "image": task.render, "goal": task.goal}
         for name in inputs:

@@ -34,16 +34,15 @@ RING, FRAME = (213, 94, 0), (204, 0, 0)  # colours of the target and of the fram
 
 @dataclass
 class Recording:
-    """One episode by hand; `states` and `actions` hold a row for each control step."""
+    """One episode by hand."""
 
     seed: int  # of the start
-    states: list[np.ndarray] = field(default_factory=list)
-    actions: list[np.ndarray] = field(default_factory=list)
+    steps: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # state (S,) and action (A,) of each
     outcome: str = ""  # success, failure, time, stopped, connection lost
     score: float = 0.0
 
     def __len__(self) -> int:
-        return len(self.actions)
+        return len(self.steps)
 
 
 @dataclass(frozen=True)
@@ -143,16 +142,15 @@ class Session:
             if not self.kept:
                 raise UserError("no episode was recorded yet; press Record and drive")
             kept = list(self.kept)
-        arrays = {
-            "state": np.stack([row for one in kept for row in one.states]),
-            "action": np.stack([row for one in kept for row in one.actions]),
-        }
+        states, actions = zip(*(step for one in kept for step in one.steps), strict=True)
         meta = {
             "task": self.task.name, "source": "teleoperation", "control_hz": self.task.control_hz,
             "strengths": dict(self.task.shift), "outcome": [one.outcome for one in kept],
             "score": [round(one.score, 4) for one in kept], "seed": [one.seed for one in kept],
         }  # fmt: skip
-        return Episodes(arrays, np.cumsum([len(one) for one in kept]), meta)
+        return Episodes(
+            {"state": np.stack(states), "action": np.stack(actions)}, np.cumsum([len(one) for one in kept]), meta
+        )
 
     def save(self, name: str) -> Path:
         """Write all kept episodes to an .npz in the folder `out`; returns the file.
@@ -206,7 +204,7 @@ class Session:
         now, sim = self._clock(), self._sim
         if self.state != IDLE and now - self._heard > PATIENCE:
             # The page is gone: keep what was recorded up to its last sign of life.
-            del self._current.states[self._sure :], self._current.actions[self._sure :]
+            del self._current.steps[self._sure :]
             self._inputs.release()
             self._finish("connection lost")
         hand = self._inputs.look()
@@ -218,8 +216,7 @@ class Session:
         if self.state == WAITING and hand.busy:
             self.state, self.message = RECORDING, "Recording."
         if self.state == RECORDING:
-            self._current.states.append(state.astype(np.float32))
-            self._current.actions.append(np.asarray(action, dtype=np.float32))
+            self._current.steps.append((state.astype(np.float32), np.asarray(action, dtype=np.float32)))
         if self.state != WAITING and not sim.done[0]:
             sim.step(action[None])
         if self.state == RECORDING and sim.done[0]:

@@ -56,21 +56,6 @@ class Contest:
         successes = self.outcomes.cumsum(axis=0).tolist()
         return np.array([1.0, *(fisher_p(t)[tuple(sums)] for t, sums in enumerate(successes, start=1))])
 
-    def go(self, pairs: int) -> None:
-        """Run some pairs more, as far as the plan goes."""
-        if self.answer is None:
-            self.shown = min(self.shown + pairs, len(self.outcomes))
-
-    def peek(self) -> float:
-        """The p-value now; this look is remembered."""
-        if self.shown and self.answer is None and self.shown not in self.looks:
-            self.looks.append(self.shown)
-        return float(self.p_values[self.shown])
-
-    def decide(self, answer: str) -> None:
-        """The reader's verdict, "A", "B" or "neither"; it ends the trial."""
-        self.answer = self.answer or answer
-
     def said(self, test: SequentialTest) -> tuple[str, Decision]:
         """What a sequential test makes of the same pairs, had one looked after each: its answer, and when."""
         decision = test.run(*self.outcomes.T)
@@ -158,19 +143,22 @@ class TrialDesk(ipw.VBox):
         self._show(f"Two policies, hidden rates. You planned at most {self.n_max} pairs. Is one of them better?")
 
     def _run(self, pairs: int) -> None:
-        self.contest.go(pairs)
-        a, b = self.contest.outcomes[: self.contest.shown].sum(axis=0)
-        self._show(f"{self.contest.shown} pairs: A succeeded {a} times, B {b} times.")
+        contest = self.contest
+        contest.shown = min(contest.shown + pairs, self.n_max)
+        a, b = contest.outcomes[: contest.shown].sum(axis=0)
+        self._show(f"{contest.shown} pairs: A succeeded {a} times, B {b} times.")
 
     def _peek(self) -> None:
-        p = self.contest.peek()
+        contest = self.contest
+        contest.looks = sorted({*contest.looks, contest.shown})
+        p = contest.p_values[contest.shown]
         verdict = "below the level" if p <= self.alpha else "not below the level"
-        self._show(f"After {self.contest.shown} pairs Fisher's p is {p:.3f}, {verdict} of {self.alpha:g}.")
+        self._show(f"After {contest.shown} pairs Fisher's p is {p:.3f}, {verdict} of {self.alpha:g}.")
 
     def _decide(self, answer: str) -> None:
         contest = self.contest
         if contest.answer is None:
-            contest.decide(answer)
+            contest.answer = answer
             self.trials["equal" if contest.truth == NEITHER else "different"] += 1
             answers = {"you": answer, **{name: contest.said(test)[0] for name, test in self.tests.items()}}
             for name, given in answers.items():
@@ -216,7 +204,7 @@ def recorded(n_max: int, alpha: float) -> Picture:
     else:
         raise UserError(f"none of {MOST_TRIED} trials of {n_max} pairs fools at level {alpha}; use more pairs")
     contest.shown, contest.looks = decision.pairs, list(range(FIRST_LOOK, decision.pairs + 1))
-    contest.decide(answer)
+    contest.answer = answer
     shown = draw(contest, tests)
     title = (
         "A recorded trial of two policies that are equally good, chosen because it fools: with a look after every pair "

@@ -39,26 +39,6 @@ def desk(shared):
 
 
 # -- the contest -------------------------------------------------------------------------------------------------------
-def test_pairs_are_shown_up_to_the_plan_and_not_after_the_verdict():
-    trial = contest([0, 1, 0, 1, 1, 1], [1, 1, 0, 1, 0, 1])
-    trial.go(2)
-    assert trial.shown == 2
-    trial.decide("B")
-    trial.go(1)
-    trial.decide("A")
-    assert (trial.shown, trial.answer) == (2, "B")
-    other = contest([0, 1], [1, 1])
-    other.go(5)
-    assert other.shown == 2
-
-
-def test_a_look_is_fishers_p_value_and_is_remembered_once():
-    trial = contest([0] * 6, [1] * 6)
-    assert trial.peek() == 1 and trial.looks == []
-    trial.go(6)
-    assert trial.peek() == trial.peek() == pytest.approx(fisher_p(6)[0, 6]) and trial.looks == [6]
-
-
 @pytest.mark.parametrize(("rates", "truth"), [((0.5, 0.5), NEITHER), ((0.7, 0.4), "A"), ((0.4, 0.7), "B")])
 def test_the_truth_is_in_the_rates(rates, truth):
     trial = Contest.drawn(rates, 4000, ALPHA, np.random.default_rng(0))
@@ -70,7 +50,6 @@ def test_the_truth_is_in_the_rates(rates, truth):
 def test_sequential_tests_see_every_pair_of_the_plan():
     tests = sequential_tests(N_MAX, ALPHA)
     trial = contest([0] * N_MAX, [1] * N_MAX)
-    trial.go(3)
     for test in tests.values():
         answer, decision = trial.said(test)
         assert answer == "B" and decision.pairs < N_MAX
@@ -82,6 +61,8 @@ def test_nothing_is_given_away_before_the_verdict(desk):
     desk.run_five.click()
     desk.peek.click()
     assert "5 pairs" in text(desk.status) and f"{fisher_p(5)[0, 5]:.3f}" in text(desk.status)
+    desk.peek.click()
+    assert desk.contest.looks == [5], "a second look at the same pairs is none"
     assert "True rates" not in desk._picture.value and "STEP" not in desk._picture.value
     assert desk.next.disabled and not desk.verdicts["A"].disabled
     desk.verdicts["B"].click()

@@ -40,21 +40,19 @@ class SaviTest(SequentialTest):
             return float(down >= self.threshold), "first"
         return float(up >= self.threshold), "second"
 
-    def simulate(
-        self, p_first: float, p_second: float, n_max: int, n_trials: int, rng: np.random.Generator
-    ) -> Stopping:
-        """When the test stops within `n_max` pairs, over `n_trials` simulated trials of policies with these rates.
+    def simulate(self, p_first: float, p_second: float, n_max: int, trials: int, rng: np.random.Generator) -> Stopping:
+        """When the test stops within `n_max` pairs, over simulated trials of policies with these rates.
 
-        The order of the outcomes matters, so that no sum over counts is exact; standard error 0.5 / sqrt(n_trials).
+        The order of the outcomes matters, so that no sum over counts is exact; standard error 0.5 / sqrt(trials).
         """
         check_rate(p_first, p_second)
         check_whole(n_max, "n_max")
-        first, second = rng.random((2, n_trials, n_max)) < np.array([p_first, p_second])[:, None, None]
+        first, second = rng.random((2, trials, n_max)) < np.array([p_first, p_second])[:, None, None]
         reached = np.stack([log_e(second, first), log_e(first, second)]) >= self.threshold  # (2, trials, n_max)
         reached[0] &= self.sides == 2
         when = np.where(reached.any(axis=2), reached.argmax(axis=2), n_max)  # (2, trials)
         stopped = [np.bincount(mine[mine < other] + 1, minlength=n_max + 1) for mine, other in (when, when[::-1])]
-        return Stopping(*(np.cumsum(stopped, axis=1) / n_trials))
+        return Stopping(*(np.cumsum(stopped, axis=1) / trials))
 
 
 def log_e(first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray) -> np.ndarray:
