@@ -58,18 +58,25 @@ def import_(
 
 def export(
     source: str | Path, target: str | Path, format: str, force: bool = False, arrays: Arrays = None,
-    fps: float | None = None, tolerance: float | None = None,
+    fps: float | None = None, video: bool = False, tolerance: float | None = None,
 ) -> dict:  # fmt: skip
-    """Convert a data set, or the shipped one of that name, to `format`: lerobot, zarr or hdf5; else as `import_`."""
+    """Convert a data set, or the shipped one of that name, to `format`: lerobot, zarr or hdf5.
+
+    Pictures stay exact; `video` (lerobot only) makes h264 of them, smaller and with small errors. The rest as in
+    `import_`.
+    """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
+    if video and format != "lerobot":
+        raise UserError(f"video is for the format lerobot; {format} stores pictures as arrays")
     source, target = Path(source), Path(target)
     if target.suffix == ".npz":
         raise UserError(f"{target.name}: export writes {format}; to write .npz use import")
     # A folder of demonstrations may bear the name of a shipped set without being one itself.
     is_path = source.exists() and (_is_data(source) or str(source) not in manifest.entries())
+    options = {"video": True} if video else {}
     opening = partial(_open, tolerance=tolerance) if is_path else _open_shipped
-    return _convert(opening, source, target, force, arrays, fps, FORMATS[format])
+    return _convert(opening, source, target, force, arrays, fps, FORMATS[format], **options)
 
 
 def _convert(opening: Callable, source: Path, target: Path, force, arrays, fps, write: Callable, **options) -> dict:

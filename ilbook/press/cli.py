@@ -119,6 +119,7 @@ def _parser() -> Parser:
     export.add_argument("source", help="a file or folder of episodes, or the name of a shipped data set")
     export.add_argument("target", type=Path, help="what to write")
     export.add_argument("--format", required=True, help="lerobot, zarr or hdf5")
+    export.add_argument("--video", action="store_true", help="pictures as h264: smaller, with small errors (lerobot)")
     for added in (import_, export):
         added.add_argument("--force", action="store_true", help="replace the target if it exists")
         added.add_argument("--arrays", nargs="+", metavar="A", help="only these, which must fit (default: all that do)")
@@ -284,7 +285,8 @@ def _data_import(a: argparse.Namespace) -> Answer:
 def _data_export(a: argparse.Namespace) -> Answer:
     from ilbook import formats
 
-    return _converted(formats.export(a.source, a.target, a.format, a.force, _arrays(a), a.fps, a.tolerance))
+    options = {"arrays": _arrays(a), "fps": a.fps, "video": a.video, "tolerance": a.tolerance}
+    return _converted(formats.export(a.source, a.target, a.format, a.force, **options))
 
 
 def _arrays(a: argparse.Namespace) -> list[str] | None:

@@ -315,6 +315,8 @@ def test_wrong_options_are_refused(tmp_path):
         formats.export(source, tmp_path / "x", "lerobt")
     with pytest.raises(UserError, match=r"x.npz: export writes zarr; to write .npz use import"):
         formats.export(source, tmp_path / "x.npz", "zarr")
+    with pytest.raises(UserError, match="video is for the format lerobot"):
+        formats.export(source, tmp_path / "x", "zarr", video=True)
     with pytest.raises(UserError, match=r"LeRobot needs a whole number of frames a second, and .* says None; give"):
         formats.export(source, tmp_path / "x", "lerobot")
     for fps, sentence in ((0, "fps is 0"), (12.5, "LeRobot needs a whole number .* says 12.5; give one")):

@@ -1,6 +1,5 @@
 """Damaged and inconsistent data sets: one sentence with file, column and row, and the target is untouched."""
 
-import io
 import json
 import re
 import shutil
@@ -11,18 +10,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from ilbook import formats
-from ilbook.data import video
 from ilbook.errors import UserError
-from ilbook.formats import native, stream
+from ilbook.formats import lerobot_write, native, stream
 
 ENDS = np.array([4, 9, 20])
 DATA = "data/chunk-000/file-000.parquet"
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
-TOP = "observation.images.top"
-VIDEO = f"videos/{TOP}/chunk-000/file-000.mp4"
+VIDEO = "videos/observation.images.top/chunk-000/file-000.mp4"
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -40,8 +36,7 @@ def made(kind: str, folder: Path) -> Path:
     meta = {"fps": 10, "tasks": ["push"]}
     native.write(stream.from_arrays(arrays(), ENDS, meta, "made"), folder / "native", as_file=False)
     if kind == "lerobot":  # one camera as a video, the other as pictures
-        formats.export(folder / "native", folder / "lr", "lerobot", arrays=["state", "top"])
-        filmed(folder / "lr", "top")
+        formats.export(folder / "native", folder / "lr", "lerobot", arrays=["state", "top"], video=True)
         formats.export(folder / "native", folder / "lr_pictures", "lerobot", arrays=["side"])
         table = pq.read_table(folder / "lr_pictures" / DATA)
         change_table(
@@ -65,28 +60,6 @@ def made(kind: str, folder: Path) -> Path:
         return folder / "native"
     formats.export(folder / "native", folder / f"set.{kind}", kind, arrays=["state"])
     return folder / f"set.{kind}"
-
-
-def filmed(root: Path, *names: str) -> None:
-    """Turn pictures of an exported data set into films, as LeRobot itself writes them."""
-    said = json.loads((root / "meta/info.json").read_text())
-    table, episodes = pq.read_table(root / DATA), pq.read_table(root / EPISODES)
-    spans = {"from": episodes["dataset_from_index"], "to": episodes["dataset_to_index"]}
-    for key in (f"observation.images.{name}" for name in names):
-        frames = [np.asarray(Image.open(io.BytesIO(one["bytes"]))) for one in table[key].to_pylist()]
-        movie = video.Writer(root / VIDEO.replace(TOP, key), *frames[0].shape[:2], said["fps"])
-        movie.add(np.stack(frames))
-        movie.close()
-        table = table.drop_columns([key])
-        for name in ("chunk_index", "file_index"):
-            episodes = episodes.append_column(f"videos/{key}/{name}", pa.array([0] * len(episodes)))
-        for name, steps in spans.items():
-            seconds = pa.array([step / said["fps"] for step in steps.to_pylist()])
-            episodes = episodes.append_column(f"videos/{key}/{name}_timestamp", seconds)
-        said["features"][key] |= {"dtype": "video", "info": {"video.pix_fmt": "yuv420p"}}
-    pq.write_table(table, root / DATA)
-    pq.write_table(episodes, root / EPISODES)
-    (root / "meta/info.json").write_text(json.dumps({**said, "video_path": "videos"}))
 
 
 def change_table(path: Path, change) -> None:
@@ -170,7 +143,7 @@ def other_video(**change):
 
     def spoil(root):
         (root / VIDEO).unlink()
-        movie = video.Writer(root / VIDEO, said["height"], said["width"], said["fps"])
+        movie = lerobot_write.video.Writer(root / VIDEO, said["height"], said["width"], said["fps"])
         movie.add(np.zeros((said["frames"], said["height"], said["width"], 3), np.uint8))
         movie.close()
 
@@ -182,6 +155,10 @@ def picture(value):
 
 
 def png(shape) -> dict:
+    import io
+
+    from PIL import Image
+
     buffer = io.BytesIO()
     Image.fromarray(np.zeros(shape, np.uint8)).save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "path": None}
