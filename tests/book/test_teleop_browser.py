@@ -117,7 +117,7 @@ class Driver:
 
     def says(self, words: str) -> None:
         self.page.wait_for_function(
-            "words => document.querySelector('.ilbook-teleop')?.innerText.includes(words)", arg=words, timeout=20_000
+            "words => document.querySelector('.ilbook-teleop')?.innerText.includes(words)", arg=words, timeout=60_000
         )
 
     def press(self, words: str) -> None:
@@ -268,9 +268,9 @@ def test_the_answer_to_a_press_of_the_mouse_is_seen_at_once(drive, presses=6):
     )
     driver.page.mouse.move(*driver.place([0.2, 0.3]))
     for press in range(presses):
-        driver.page.wait_for_function("performance.now() - window.last > 1500", timeout=20_000)  # it sleeps
+        driver.page.wait_for_function("performance.now() - window.last > 1500", timeout=60_000)  # it sleeps
         driver.page.mouse.down()
-        driver.page.wait_for_function(f"window.answers.length === {press + 1}", timeout=20_000)
+        driver.page.wait_for_function(f"window.answers.length === {press + 1}", timeout=60_000)
         driver.page.mouse.up()
     answers = np.array(driver.page.evaluate("window.answers"))
     print(f"press to picture: median {np.median(answers):.0f} ms, slowest {answers.max():.0f} ms, n = {presses}")
