@@ -90,11 +90,11 @@ APT = echo "$(1): installing $(2) (log: $(BUILD)/apt.log)"; mkdir -p "$(BUILD)";
 run: gl ## the opening notebook: demonstrations, a policy, its test and its film, in about three minutes
 	$(ILBOOK) run 01_first_policy --profile $(PROFILE)
 
-# A process of tests for each core, with one thread; what measures speed comes afterwards, alone.
+# A process of tests for each core, with one thread; pages and what measures speed come afterwards, alone.
 test: gl browser ## style, then every test, with every notebook in the smoke profile
 	$(VENV)/bin/ruff check .
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist loadfile -m "not bench"
-	$(PY) -m pytest -m bench
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n logical --dist loadfile --ignore tests/notebook --ignore tests/book --ignore tests/bench
+	$(PY) -m pytest tests/notebook tests/book tests/bench
 
 golden: env ## show how the behaviour of PART (all: leave it out) moved, and record it anew in tests/golden/
 	$(PY) -m tests.golden $(PART)
