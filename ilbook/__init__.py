@@ -7,7 +7,7 @@ import sys
 __version__ = "0.1.0"
 
 # Idle threads of torch spin for milliseconds, on cores that the physics then lacks: a batched rollout on two took a
-# third longer. This lasts for the gaps within a network's pass. It has to stand before torch, see to that the runner.
+# third longer. This lasts for the gaps within a pass. It must stand before torch, so pages import ilbook first.
 if "OMP_WAIT_POLICY" not in os.environ:  # whoever chose a policy meant it
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

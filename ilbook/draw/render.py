@@ -26,8 +26,10 @@ OPEN = 8  # contexts at a time: each takes 11 MB and more, and opens anew in 20 
 SHADOW = 1024  # pixels a side of the map of shadows in nice pictures; 2048 would halve the speed
 FORK_PATIENCE = 5.0  # s for what takes a millisecond
 PATIENCE = 30.0  # s without a picture; the slowest scene known, 322,000 triangles, takes 1 s for one
-HANGS = """OpenGL does not answer: another renderer of this process, such as a glfw window, has failed or holds it; \
-restart the kernel and let ilbook draw first, or set ILBOOK_GL=none to draw without OpenGL"""
+HANGS = (
+    "OpenGL does not answer: another renderer of this process, such as a glfw window, has failed or holds it; "
+    "restart the kernel and let ilbook draw first, or set ILBOOK_GL=none to draw without OpenGL"
+)
 LAMP = 0.6  # share of the camera's light that comes from the side in nice pictures
 
 

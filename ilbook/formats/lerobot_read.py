@@ -305,8 +305,8 @@ def _episodes(root: Path, info: dict, cameras: list[str], tolerance: float) -> l
             begin, until = (said[f"videos/{camera}/{end}_timestamp"] * info["fps"] for end in ("from", "to"))
             _check_equal(where, f"videos/{camera}/to_timestamp", 0, until - begin, stop - start, 0.5, unit)
             slack = tolerance * info["fps"] + 1e-6 * begin
-            must, (chunk, file) = begin.round(), (said[f"videos/{camera}/{name}"] for name in lerobot.FIRST)
-            again = (np.diff(chunk) == 0) & (np.diff(file) == 0)  # after the episode before, in the same film
+            must, (chunk, film) = begin.round(), (said[f"videos/{camera}/{name}"] for name in lerobot.FIRST)
+            again = (np.diff(chunk) == 0) & (np.diff(film) == 0)  # after the episode before, in the same film
             must[1:] = np.maximum(must[1:], np.where(again, until[:-1].round(), 0))
             _check_equal(where, f"videos/{camera}/from_timestamp", 0, begin, must, slack, unit)
         for row in range(len(start)):

@@ -138,12 +138,13 @@ def from_parts(
 
     def blocks():
         rows = rows_of(columns)
-        for episode, (begin, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)):
+        for episode, (begin, end) in enumerate(made.spans):
             for start in range(begin, end, rows):
                 stop = min(start + rows, end)
                 yield Block(episode, start, {name: array.read(start, stop) for name, array in taken.items()})
 
-    return Stream(columns, ends, meta, blocks, left_out)
+    made = Stream(columns, ends, meta, blocks, left_out)
+    return made
 
 
 class _Joined:

@@ -27,9 +27,14 @@ class Threads:
         import torch
 
         before, self._then = self._then, self.times()
-        elapsed, busy, own = (now - old for now, old in zip(self._then, before, strict=True))
-        free = (os.cpu_count() or 1) - (busy - own) / elapsed
+        free = (os.cpu_count() or 1) - self.taken(before, self._then)
         torch.set_num_threads(min(self.most, max(1, round(free))))
+
+    @staticmethod
+    def taken(before: tuple[float, float, float], now: tuple[float, float, float]) -> float:
+        """Cores that other programs had between two `times`."""
+        elapsed, busy, own = (late - early for late, early in zip(now, before, strict=True))
+        return max(busy - own, 0.0) / elapsed
 
     @staticmethod
     def times() -> tuple[float, float, float]:

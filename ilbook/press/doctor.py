@@ -109,8 +109,7 @@ def _busy() -> tuple[str, str]:
 
     before = Threads.times()
     time.sleep(LOOK_S)
-    elapsed, busy, own = (now - then for now, then in zip(Threads.times(), before, strict=True))
-    taken = max(busy - own, 0.0) / elapsed
+    taken = Threads.taken(before, Threads.times())
     detail = f"other programs take {taken:.1f} of {cores()} cores"
     fix = "end them (`top` shows them) or wait: trainings take longer meanwhile, and measured times mean nothing"
     return detail, fix if taken > MOST_BUSY else ""

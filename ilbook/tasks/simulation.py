@@ -153,8 +153,9 @@ class Simulation:
             raise UserError(f"{self.task.name}: step got actions of shape {action.shape}, not {self.command.shape}")
         if self._unset.any():
             raise UserError(f"{self.task.name}: copy {self._unset.argmax()} has no start yet; call reset before step")
-        broken = ~self.done & ~np.isfinite(action).all(axis=1)
-        self.failure[broken] = self.invalid[broken] = True
+        if not np.isfinite(action).all():
+            broken = ~self.done & ~np.isfinite(action).all(axis=1)
+            self.failure[broken] = self.invalid[broken] = True
         index = (~self.done).nonzero()[0]
         if len(index):
             self._advance(index, action if len(index) == self.n_copies else action[index])
